@@ -1,0 +1,9 @@
+"""The one exception a user is meant to read."""
+
+
+class UserError(Exception):
+    """A mistake in the input, told in one sentence.
+
+    The sentence says what was given, what is allowed and what to do. The command line prints it
+    without a traceback and exits with status 1; any other exception is a defect of bitkeras.
+    """

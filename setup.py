@@ -1,0 +1,46 @@
+"""Packages, requirements and the `bitkeras` command; the exact versions are in constraints.txt."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).resolve().parent
+
+
+def read_version():
+    """The `__version__` line of bitkeras/__init__.py, read as text so that nothing is imported."""
+    text = (ROOT / "bitkeras" / "__init__.py").read_text(encoding="utf-8")
+    return re.search(r'^__version__ = "([^"]+)"$', text, re.MULTILINE).group(1)
+
+
+setup(
+    name="bitkeras",
+    version=read_version(),
+    description="Big Transfer (BiT) networks and SimSiam pre-training in Keras, from folders of images to serving",
+    # TensorFlow 2.15.1 has wheels for these three and no others.
+    python_requires=">=3.9,<3.12",
+    packages=find_packages(include=["bitkeras*", "pipelines*", "export*"]),
+    package_data={"pipelines": ["presets/*.flags"]},
+    install_requires=[
+        "tensorflow==2.15.1",
+        "tensorflow-hub==0.16.1",
+        "keras-cv==0.9.0",
+        "tensorflow-addons==0.23.0",
+        # TensorFlow Addons' TQDMProgressBar needs tqdm and does not declare it.
+        "tqdm",
+        "numpy<2",
+        "scikit-learn",
+        "absl-py",
+        "matplotlib",
+        # tensorflow_hub and TensorBoard 2.15 import pkg_resources, which setuptools 81 dropped.
+        "setuptools<81",
+        # tensorflow-datasets (required by keras-cv) must find a generated protobuf 4 module here, not a protobuf 5 one.
+        "tensorflow-metadata<1.16",
+    ],
+    extras_require={
+        "gpu": ["tensorflow[and-cuda]==2.15.1"],
+        "dev": ["pytest", "pytest-timeout", "ruff"],
+    },
+    entry_points={"console_scripts": ["bitkeras = pipelines.cli:main"]},
+)
