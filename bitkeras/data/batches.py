@@ -1,0 +1,96 @@
+"""The only tf.data assembly: batches of view pairs, and batches of images as they are."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import numpy as np
+import tensorflow as tf
+
+from bitkeras.data.augment import make_policy
+from bitkeras.data.preprocess import decode_image, preprocess
+from bitkeras.data.source import ImageSource, first_undecodable
+from bitkeras.errors import UserError
+
+
+def view_batches(
+    source: ImageSource,
+    indices: np.ndarray,
+    *,
+    policy: str,
+    image_size: int,
+    batch_size: int,
+    seed: int,
+    start_step: int = 0,
+) -> tf.data.Dataset:
+    """Endless batches {views_a, views_b: float32 [B, S, S, 3] in [-1, 1], index: int64 [B]}.
+
+    The order of an epoch depends on (seed, epoch) and the pixels of a view on (seed, epoch, image), so a run that
+    goes on at `start_step` sees what an uninterrupted one sees. The images left over after the last
+    full batch of an epoch are skipped.
+
+    Raises:
+      UserError: when there are fewer images than one batch holds.
+    """
+    steps_per_epoch = num_steps_per_epoch(len(indices), batch_size)
+    indices = tf.constant(indices, tf.int64)
+    make_view = make_policy(policy, image_size=image_size, seed=seed)
+    read = _reader(source)
+
+    def epoch_indices(epoch):
+        order = tf.random.experimental.stateless_shuffle(indices, seed=tf.stack([tf.constant(seed, tf.int64), epoch]))
+        kept = order[: steps_per_epoch * batch_size]
+        return tf.data.Dataset.from_tensor_slices((tf.fill(tf.shape(kept), epoch), kept))
+
+    def view_pair(epoch, index):
+        image = decode_image(read(index))
+        image_seed = tf.random.experimental.stateless_fold_in(tf.stack([tf.constant(seed, tf.int64), epoch]), index)
+        seeds = tf.random.experimental.stateless_split(image_seed, 2)
+        return {"views_a": make_view(image, seeds[0]), "views_b": make_view(image, seeds[1]), "index": index}
+
+    start_epoch, skipped_steps = divmod(start_step, steps_per_epoch)
+    epochs = tf.data.Dataset.range(start_epoch, np.iinfo(np.int64).max)
+    examples = epochs.flat_map(epoch_indices).skip(skipped_steps * batch_size)
+    views = examples.map(view_pair, num_parallel_calls=tf.data.AUTOTUNE)
+    return views.batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+
+
+def image_batches(source: ImageSource, indices: np.ndarray, *, image_size: int, batch_size: int) -> tf.data.Dataset:
+    """Batches of images in the order of `indices`, float32 [B, S, S, 3] in [-1, 1]; the last may be smaller."""
+    read = _reader(source)
+    images = tf.data.Dataset.from_tensor_slices(tf.constant(indices, tf.int64)).map(
+        lambda index: preprocess(read(index), image_size), num_parallel_calls=tf.data.AUTOTUNE
+    )
+    return images.batch(batch_size).prefetch(tf.data.AUTOTUNE)
+
+
+def num_steps_per_epoch(num_images: int, batch_size: int) -> int:
+    """Full batches in one epoch; UserError when there is none."""
+    if num_images < batch_size:
+        raise UserError(
+            f"There are {num_images} images to train on, fewer than one batch of {batch_size}; pass a smaller "
+            "--batch_size or more images."
+        )
+    return num_images // batch_size
+
+
+def _reader(source: ImageSource):
+    """Index -> encoded bytes, inside tf.data."""
+    if source.encoded is not None:
+        encoded = tf.constant(source.encoded)
+        return lambda index: encoded[index]
+    paths = tf.constant(source.paths)
+    return lambda index: tf.io.read_file(paths[index])
+
+
+@contextlib.contextmanager
+def naming_bad_images(source: ImageSource) -> Iterator[None]:
+    """Turns TensorFlow's decoding error, which names no file, into a UserError that does."""
+    try:
+        yield
+    except (tf.errors.InvalidArgumentError, tf.errors.NotFoundError) as error:
+        culprit = first_undecodable(source)
+        if culprit is None:
+            raise
+        raise UserError(f"{culprit[0]} cannot be decoded ({culprit[1]}); replace it or take it out.") from error

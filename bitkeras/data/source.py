@@ -1,0 +1,184 @@
+"""What every source of images hands over, and the checks they share."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from bitkeras.data.preprocess import decode_image
+from bitkeras.errors import UserError
+
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
+
+# (first bytes, what stands near the end of a complete file): the formats `decode_image` reads.
+_SIGNATURES = ((b"\xff\xd8\xff", b"\xff\xd9"), (b"\x89PNG\r\n\x1a\n", b"IEND"), (b"GIF8", b";"), (b"BM", b""))
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageSource:
+    """N encoded images and what is known about them.
+
+    Attributes:
+      name: the key in `DATASETS`.
+      image_ids: [N] str, unique.
+      paths: [N] str, the files; None where the images are held in `encoded`.
+      encoded: [N] bytes (object array), JPEG or PNG; None where they are files.
+      labels: [N] int32 in [0, K), or None where nothing is labelled.
+      class_names: K names in label order; empty without labels.
+      groups: [N] str, the lesion of each image, or None where every image stands for itself.
+      official_test: [N] bool, True for a released test part, or None where there is none.
+      notes: what the reader passed over, told in the summary.
+    """
+
+    name: str
+    image_ids: np.ndarray
+    paths: np.ndarray | None = None
+    encoded: np.ndarray | None = None
+    labels: np.ndarray | None = None
+    class_names: tuple[str, ...] = ()
+    groups: np.ndarray | None = None
+    official_test: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def take(self, indices) -> ImageSource:
+        """The images at `indices` ([n] int) in that order, as a source of their own; classes stay as they are."""
+        indices = np.asarray(indices, dtype=np.int64)
+        fields = ("image_ids", "paths", "encoded", "labels", "groups", "official_test")
+        held = {field: getattr(self, field) for field in fields}
+        return dataclasses.replace(self, **{field: v[indices] for field, v in held.items() if v is not None})
+
+    def location(self, index: int) -> str:
+        """Where a person finds image `index`: its file, or its id where it is a record of a batch file."""
+        return str(self.image_ids[index] if self.paths is None else self.paths[index])
+
+    def read(self, index: int) -> bytes:
+        """The encoded bytes of image `index`."""
+        return self.encoded[index] if self.paths is None else Path(self.paths[index]).read_bytes()
+
+    def summary(self) -> str:
+        """One line: images, classes with their counts, lesions."""
+        parts = [f"{len(self)} images", self._class_summary()]
+        if self.groups is not None:
+            parts.append(f"{len(np.unique(self.groups))} lesions")
+        if self.official_test is not None:
+            parts.append(f"{int(self.official_test.sum())} of them the released test part")
+        return f"{self.name}: " + "; ".join([*parts, *self.notes])
+
+    def _class_summary(self) -> str:
+        if self.labels is None:
+            return "no labels"
+        counts = np.bincount(self.labels, minlength=len(self.class_names))
+        # A folder can hold hundreds of classes; a line of the log cannot.
+        listed = [f"{name} {count}" for name, count in zip(self.class_names[:20], counts)]
+        listed += ["..."] if len(self.class_names) > 20 else []
+        return f"{len(self.class_names)} classes ({', '.join(listed)})"
+
+
+def require_folder(folder: str | Path) -> Path:
+    """`folder` as a Path, or a UserError that says it is missing."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(
+            f"The folder {folder} does not exist or is not a folder; pass the one that holds the data with --data_dir."
+        )
+    return folder
+
+
+def require_unique(image_ids, where: str) -> None:
+    """UserError naming the first id of `image_ids` that stands twice in `where`."""
+    for image_id, count in collections.Counter(image_ids).items():
+        if count > 1:
+            raise UserError(
+                f"The image id {image_id} stands {count} times in {where}; every id must stand once, so remove the "
+                "others."
+            )
+
+
+def find_files(folder: Path) -> list[Path]:
+    """Every file below `folder` at any depth, sorted; hidden ones and archive leftovers of macOS are left out."""
+
+    def refuse(error: OSError):
+        raise UserError(f"The folder {error.filename} cannot be read ({error.strerror}); give yourself access to it.")
+
+    files, seen = [], set()
+    for parent, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        # A link may lead back to a folder above it: each real folder is entered once.
+        if os.path.realpath(parent) in seen:
+            folders.clear()
+            continue
+        seen.add(os.path.realpath(parent))
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
+        files += [Path(parent, name) for name in names if not name.startswith(".")]
+    return sorted(files, key=Path.as_posix)
+
+
+def find_images(folder: Path) -> list[Path]:
+    """The files of `find_files` that end as an image does, in capitals or not."""
+    return [path for path in find_files(folder) if path.suffix.lower() in IMAGE_ENDINGS]
+
+
+def check_image_file(path: str | Path) -> None:
+    """UserError naming the file if it is empty, no image, or cut short; about 50 microseconds a file.
+
+    Only the first and last bytes are read. What they leave in doubt (data behind the end marker, say) is decided by
+    decoding, so that no readable image is refused. Damage in the middle passes: `first_undecodable` finds it.
+    """
+    try:
+        with open(path, "rb") as file:
+            head = file.read(8)
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - 64))
+            tail = file.read()
+    except OSError as error:
+        raise _unusable(path, f"it cannot be read ({error.strerror})") from None
+    if not size:
+        raise _unusable(path, "it is empty (0 bytes)")
+    marker = next((marker for start, marker in _SIGNATURES if head.startswith(start)), None)
+    if marker is None:
+        raise _unusable(path, "it is no JPEG, PNG, BMP or GIF, whatever its name ends in")
+    if marker not in tail and (reason := _decoding_error(Path(path).read_bytes())):
+        raise _unusable(path, f"it is damaged or cut short ({reason})")
+
+
+def check_image_files(paths) -> None:
+    """`check_image_file` for each of `paths`."""
+    for path in paths:
+        check_image_file(path)
+
+
+def first_undecodable(source: ImageSource) -> tuple[str, str] | None:
+    """(location, reason) of the first image that does not decode, or None; decodes everything up to there.
+
+    For the one case that has to be searched: tf.data says that decoding failed, but not in which file.
+    """
+    for index in range(len(source)):
+        try:
+            reason = _decoding_error(source.read(index))
+        except OSError as error:
+            reason = f"it cannot be read ({error.strerror})"
+        if reason:
+            return source.location(index), reason
+    return None
+
+
+def _unusable(path, reason: str) -> UserError:
+    return UserError(f"The image file {path} cannot be used because {reason}; restore it from where it came from.")
+
+
+def _decoding_error(encoded: bytes) -> str:
+    """TensorFlow's reason why the bytes are no image, or "" if they are one."""
+    try:
+        decode_image(tf.constant(encoded))
+    except tf.errors.InvalidArgumentError as error:
+        # "{{function_node ...}} Invalid JPEG data or crop window, data size 12 [Op:DecodeImage]": keep the middle.
+        return re.sub(r"\{\{.*?\}\}|\[Op:.*|\n.*", "", error.message).strip() or "it does not decode"
+    return ""

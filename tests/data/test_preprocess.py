@@ -1,0 +1,108 @@
+"""The shared definition of pixels against plain NumPy."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from bitkeras.data.preprocess import decode_image, preprocess, resize, to_model_range
+
+
+def random_image(height, width, channels=3, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, channels), dtype=np.uint8)
+
+
+def triangle_resize(image, size):
+    """Antialiased linear resizing, stated per output pixel: a triangle as wide as the downscaling, normalised."""
+
+    def along_first_axis(values):
+        scale = max(1.0, len(values) / size)
+        rows = []
+        for out in range(size):
+            centre = (out + 0.5) * len(values) / size
+            distances = np.abs(np.arange(len(values)) + 0.5 - centre) / scale
+            weights = np.maximum(0, 1 - distances)
+            rows.append(np.tensordot(weights / weights.sum(), values, axes=1))
+        return np.stack(rows)
+
+    halfway = along_first_axis(image.astype(np.float64))
+    return along_first_axis(halfway.swapaxes(0, 1)).swapaxes(0, 1)
+
+
+def test_png_decodes_to_the_same_pixels():
+    image = random_image(7, 5)
+    decoded = decode_image(tf.io.encode_png(image))
+    assert decoded.dtype == tf.uint8
+    np.testing.assert_array_equal(decoded, image)
+
+
+def test_jpeg_decodes_close_to_the_picture():
+    ramp = np.tile(np.linspace(0, 255, 64).astype(np.uint8)[:, None, None], (1, 48, 3))
+    decoded = decode_image(tf.io.encode_jpeg(ramp, quality=95)).numpy().astype(int)
+    assert decoded.shape == (64, 48, 3)
+    assert np.abs(decoded - ramp).max() <= 4
+
+
+def test_grey_jpeg_gets_three_equal_channels():
+    decoded = decode_image(tf.io.encode_jpeg(random_image(8, 8, channels=1))).numpy()
+    assert decoded.shape == (8, 8, 3)
+    assert (decoded == decoded[..., :1]).all()
+
+
+def test_alpha_of_png_is_dropped():
+    image = random_image(6, 4, channels=4)
+    np.testing.assert_array_equal(decode_image(tf.io.encode_png(image)), image[..., :3])
+
+
+@pytest.mark.parametrize("keep", [0.2, 0.9])
+def test_truncated_jpeg_raises(keep):
+    encoded = tf.io.encode_jpeg(random_image(64, 64)).numpy()
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        decode_image(tf.constant(encoded[: int(keep * len(encoded))]))
+
+
+def test_bytes_that_are_no_image_raise():
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        decode_image(tf.constant(b"no image at all"))
+
+
+def test_halving_by_hand():
+    # Weights 1/8 3/8 3/8 1/8 for a pixel away from the border, its neighbours being 0.5 and 1.5 away of 2.
+    row = np.array([0, 80, 160, 0, 0, 0, 240, 0], dtype=np.float32)
+    image = np.tile(row[None, :, None], (8, 1, 3))
+    result = resize(image, 4).numpy()
+    inner = [(1 * 80 + 3 * 160) / 8, (3 * 0 + 1 * 240) / 8]
+    border = [(3 * 0 + 3 * 80 + 1 * 160) / 7, (1 * 0 + 3 * 240 + 3 * 0) / 7]
+    np.testing.assert_allclose(result[2, :, 1], [border[0], *inner, border[1]], rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape, size", [((8, 8), 4), ((45, 60), 16), ((10, 33), 7), ((5, 5), 12)])
+def test_resize_agrees_with_the_slow_statement(shape, size):
+    image = random_image(*shape)
+    np.testing.assert_allclose(resize(image, size), triangle_resize(image, size), atol=1e-3)
+
+
+def test_resize_keeps_a_constant_image():
+    np.testing.assert_allclose(resize(np.full([45, 60, 3], 137, np.uint8), 64), 137, rtol=1e-5)
+
+
+def test_resize_gives_float32_where_the_size_already_fits():
+    image = random_image(16, 16)
+    result = resize(tf.constant(image), 16)
+    assert result.dtype == tf.float32
+    np.testing.assert_array_equal(result, image)
+
+
+def test_model_range():
+    result = to_model_range(np.array([0, 51, 127.5, 255], np.float32))
+    np.testing.assert_allclose(result, [-1, -0.6, 0, 1], atol=1e-6)
+    assert to_model_range(np.array([255], np.uint8)).dtype == tf.float32
+
+
+def test_eager_agrees_with_tf_data():
+    encoded = [tf.io.encode_jpeg(random_image(45 + i, 60, seed=i)).numpy() for i in range(4)]
+    eager = [preprocess(tf.constant(e), 32) for e in encoded]
+    dataset = tf.data.Dataset.from_tensor_slices(encoded).map(lambda e: preprocess(e, 32))
+    assert dataset.element_spec == tf.TensorSpec([32, 32, 3], tf.float32)
+    for a, b in zip(eager, dataset):
+        np.testing.assert_array_equal(a, b)
+    assert np.min(eager) >= -1 and np.max(eager) <= 1
