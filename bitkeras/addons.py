@@ -1,0 +1,35 @@
+"""What bitkeras takes from tensorflow-addons, in one place.
+
+TensorFlow Addons ended with 0.23; on a newer TensorFlow without it, this module is what has to change.
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from bitkeras.errors import UserError
+
+
+def _tensorflow_addons():
+    import warnings
+
+    try:
+        with warnings.catch_warnings():
+            # Addons says at every import that it has ended; the constraints file pins what was tested.
+            warnings.simplefilter("ignore")
+            import tensorflow_addons
+    except ImportError as error:
+        raise UserError(
+            f"tensorflow-addons cannot be imported ({error}); constraints.txt names the one for TensorFlow 2.15."
+        ) from error
+    return tensorflow_addons
+
+
+def progress_bar() -> tf.keras.callbacks.Callback:
+    """A bar over all epochs with an ETA and one for the running epoch, for terminals."""
+    return _tensorflow_addons().callbacks.TQDMProgressBar(leave_epoch_progress=False)
+
+
+def lamb(learning_rate, *, weight_decay: float) -> tf.keras.optimizers.Optimizer:
+    """LAMB (You et al. 2020), for batches of thousands, where SGD's scaled rate diverges."""
+    return _tensorflow_addons().optimizers.LAMB(learning_rate=learning_rate, weight_decay_rate=weight_decay)

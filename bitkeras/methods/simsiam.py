@@ -1,0 +1,61 @@
+"""SimSiam (Chen, He 2020, arXiv 2011.10566)."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from bitkeras.methods.heads import build_predictor, build_projector
+from bitkeras.methods.objectives import negative_cosine
+from bitkeras.methods.trainer import ViewTrainer
+
+
+class SimSiam(ViewTrainer):
+    """A siamese network that learns without negatives, since one side's gradient is stopped.
+
+    Args:
+      encoder: views, float32 [B, H, W, 3] -> features, float32 [B, D].
+      num_projections: E, the length of projections and predictions.
+      num_predictor_hidden: width of the predictor's bottleneck.
+      predictor_lr: keep the predictor at this learning rate while the rest follows the schedule (section
+        4.2, table 1: "fixed lr"); None lets it follow too.
+      weight_decay: as in `ViewTrainer`.
+    """
+
+    def __init__(
+        self,
+        encoder: tf.keras.Model,
+        *,
+        num_projections: int = 2048,
+        num_predictor_hidden: int = 512,
+        predictor_lr: float | None = None,
+        weight_decay: float = 5e-4,
+    ):
+        super().__init__(weight_decay=weight_decay, name="simsiam")
+        self.encoder = encoder
+        num_features = encoder.output_shape[-1]
+        self.projector = build_projector(num_features, num_projections=num_projections, num_hidden=num_projections)
+        self.predictor = build_predictor(num_projections, num_hidden=num_predictor_hidden)
+        self.predictor_lr = predictor_lr
+
+    def view_loss(self, views_a: tf.Tensor, views_b: tf.Tensor, *, training: bool) -> tf.Tensor:
+        """Algorithm 1: `L = D(p_a, z_b)/2 + D(p_b, z_a)/2`, gradients stopped at z."""
+        # Each view on its own: one pass over both would mix the BN statistics of the two.
+        # `training` is passed on by hand: a sub-model called without it runs BN in inference mode.
+        projections_a = self.projector(self.encoder(views_a, training=training), training=training)
+        projections_b = self.projector(self.encoder(views_b, training=training), training=training)
+        predictions_a = self.predictor(projections_a, training=training)
+        predictions_b = self.predictor(projections_b, training=training)
+        return 0.5 * (
+            negative_cosine(predictions_a, self.target(projections_b))
+            + negative_cosine(predictions_b, self.target(projections_a))
+        )
+
+    def target(self, projections: tf.Tensor) -> tf.Tensor:
+        """What the other view is pulled to. Without the stop-gradient everything collapses to one point."""
+        return tf.stop_gradient(projections)
+
+    def gradient_scale(self, variable: tf.Variable) -> tf.Tensor | float:
+        """Brings the predictor's step back to `predictor_lr`: Keras has no rates for groups of variables."""
+        if self.predictor_lr is None or not any(variable is own for own in self.predictor.trainable_variables):
+            return 1.0
+        return self.predictor_lr / tf.maximum(self.optimizer.learning_rate, 1e-12)

@@ -1,0 +1,89 @@
+"""A run folder: where everything of one run lies, and whether it starts, goes on or is finished."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from bitkeras.errors import UserError
+from bitkeras.files import written_atomically
+
+
+class RunFolder:
+    """Paths and records of one run.
+
+    `config.json` holds the arguments the run was started with, `metrics.jsonl` one row an epoch, `encoder.keras` the
+    finished encoder; it appears last, so where it stands pre-training is done.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self.config_path = self.path / "config.json"
+        self.split_path = self.path / "split.csv"
+        self.metrics_path = self.path / "metrics.jsonl"
+        self.tensorboard_path = self.path / "tensorboard"
+        self.checkpoints_path = self.path / "checkpoints"
+        self.encoder_path = self.path / "encoder.keras"
+        self.probe_path = self.path / "probe"
+
+    @property
+    def is_finished(self) -> bool:
+        """True when pre-training has written its encoder."""
+        return self.encoder_path.is_file()
+
+    def start(self, config: dict) -> None:
+        """Records `config`, or checks it against the one this folder was started with.
+
+        Raises:
+          UserError: when they differ, naming every argument that does.
+        """
+        if not self.config_path.exists():
+            if self.path.is_dir() and any(self.path.iterdir()):
+                raise UserError(
+                    f"The folder {self.path} holds files but no config.json, so it is no run folder; pass "
+                    "a new or empty --run_dir."
+                )
+            self.write_json(self.config_path, config)
+            return
+        recorded = self.config()
+        differing = sorted(key for key in {*recorded, *config} if recorded.get(key) != config.get(key))
+        if differing:
+            listed = ", ".join(f"--{key}={config.get(key)} (recorded: {recorded.get(key)})" for key in differing)
+            raise UserError(
+                f"The run {self.path} was started with other flags: {listed}; use the recorded ones to go on, or "
+                "pass another folder."
+            )
+
+    def config(self) -> dict:
+        """The recorded arguments.
+
+        Raises:
+          UserError: when the folder is no run folder.
+        """
+        if not self.config_path.is_file():
+            raise UserError(
+                f"{self.path} is no run folder (it has no config.json); pass one made by `bitkeras pretrain`."
+            )
+        return json.loads(self.config_path.read_text())
+
+    def write_json(self, path: Path, value) -> None:
+        """Writes `value` as indented JSON, all of it or nothing."""
+        with written_atomically(path) as beside:
+            beside.write_text(json.dumps(value, indent=2) + "\n")
+
+    def metrics(self) -> list[dict]:
+        """The rows of `metrics.jsonl`, one an epoch."""
+        if not self.metrics_path.exists():
+            return []
+        return [json.loads(line) for line in self.metrics_path.read_text().splitlines()]
+
+    def append_metrics(self, row: dict) -> None:
+        """Adds the row of one epoch."""
+        with open(self.metrics_path, "a") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def drop_metrics_after(self, epoch: int) -> None:
+        """Takes out rows later than `epoch`: a killed run may have logged an epoch it has no checkpoint of."""
+        rows = [row for row in self.metrics() if row["epoch"] <= epoch]
+        with written_atomically(self.metrics_path) as beside:
+            beside.write_text("".join(json.dumps(row) + "\n" for row in rows))

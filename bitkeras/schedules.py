@@ -1,0 +1,21 @@
+"""Learning rates: pure functions of the batch size and the step."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+
+def scaled_lr(base_lr: float, batch_size: int) -> float:
+    """`base_lr` is per 256 images (Goyal et al. 2017); the result is what the optimizer gets."""
+    return base_lr * batch_size / 256
+
+
+def warmup_cosine(
+    lr: float, *, num_steps: int, warmup_steps: int = 0
+) -> tf.keras.optimizers.schedules.LearningRateSchedule:
+    """Linear from 0 to `lr` over `warmup_steps`, then half a cosine down to 0 at `num_steps`."""
+    if warmup_steps == 0:
+        return tf.keras.optimizers.schedules.CosineDecay(lr, num_steps)
+    return tf.keras.optimizers.schedules.CosineDecay(
+        0.0, num_steps - warmup_steps, warmup_target=lr, warmup_steps=warmup_steps
+    )
