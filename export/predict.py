@@ -1,0 +1,81 @@
+"""Ask a pushed version about image files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import tensorflow as tf
+
+from bitkeras.errors import UserError
+from export.versions import latest_version, list_versions
+
+BATCH_SIZE = 16
+
+
+def predict_files(version_dir: str | Path, paths: Sequence[str | Path]) -> list[dict]:
+    """Classify image files with the SavedModel in `version_dir`.
+
+    Returns:
+      A dict a file, in the order of `paths`: `path` str, `prediction` str, `probabilities` {class: float} in
+      label order, `embedding` list of D floats. Ready for json.dumps.
+
+    Raises:
+      UserError: no SavedModel of ours there, a file that is missing, or one that is no image.
+    """
+    serve = _load(Path(version_dir))
+    paths = [Path(path) for path in paths]
+    for path in paths:
+        if not path.is_file():
+            raise UserError(f"The image {path} does not exist or is not a file; pass paths of JPEG or PNG files.")
+    answers = []
+    for start in range(0, len(paths), BATCH_SIZE):
+        answers.extend(_predict_batch(serve, paths[start : start + BATCH_SIZE]))
+    return answers
+
+
+def _load(version_dir: Path):
+    if not (version_dir / "saved_model.pb").is_file():
+        present = list_versions(version_dir)
+        hint = f"it holds the versions {present}, so pass {version_dir / str(latest_version(version_dir))}"
+        raise UserError(
+            f"There is no SavedModel in {version_dir}; "
+            + (hint if present else "pass the folder of a pushed version, as <push_dir>/1")
+            + "."
+        )
+    serve = tf.saved_model.load(str(version_dir)).signatures.get("serving_default")
+    if serve is None or "image_bytes" not in serve.structured_input_signature[1]:
+        raise UserError(f"The SavedModel in {version_dir} takes no image_bytes; pass a version pushed by bitkeras.")
+    return serve
+
+
+def _predict_batch(serve, paths: list[Path]) -> list[dict]:
+    encoded = [path.read_bytes() for path in paths]
+    try:
+        answer = serve(image_bytes=tf.constant(encoded))
+    except tf.errors.InvalidArgumentError:
+        _blame(serve, paths, encoded)
+        raise
+    classes = [name.decode("utf-8") for name in answer["classes"][0].numpy()]
+    return [
+        {
+            "path": str(path),
+            "prediction": prediction.decode("utf-8"),
+            "probabilities": dict(zip(classes, probabilities.tolist())),
+            "embedding": embedding.tolist(),
+        }
+        for path, prediction, probabilities, embedding in zip(
+            paths, answer["prediction"].numpy(), answer["probabilities"].numpy(), answer["embedding"].numpy()
+        )
+    ]
+
+
+def _blame(serve, paths: list[Path], encoded: list[bytes]) -> None:
+    # The error of a batch does not say which image it was.
+    for path, image in zip(paths, encoded):
+        try:
+            serve(image_bytes=tf.constant([image]))
+        except tf.errors.InvalidArgumentError as error:
+            raise UserError(
+                f"The file {path} is broken or no image; pass JPEG, PNG, GIF or BMP files that open in a viewer."
+            ) from error

@@ -1,0 +1,127 @@
+"""An encoder and a linear head as one `tf.Module` that `tf.saved_model.save` writes small."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+
+class Servable(tf.Module):
+    """What is served: pixels -> embedding -> class probabilities.
+
+    It shares the encoder's variables and copies the head. The signatures around it are in
+    `export.signatures`; `__call__` is what `hub.KerasLayer(version_dir)` runs.
+
+    Attributes:
+      class_names: K unique names, in the order of the probabilities.
+      image_size: S, the side in pixels every image is resized to.
+      num_features: D.
+    """
+
+    def __init__(
+        self,
+        encoder: tf.keras.Model,
+        head_kernel: np.ndarray,
+        head_bias: np.ndarray,
+        *,
+        class_names: Sequence[str],
+        image_size: int,
+    ):
+        """Check that the parts fit and trace `__call__` for any batch size.
+
+        Args:
+          encoder: functional Keras model, float32 [B, S, S, 3] in [-1, 1] -> float32 [B, D].
+          head_kernel: float32 [D, K], a linear classifier of the features.
+          head_bias: float32 [K].
+          class_names: K names in label order.
+          image_size: S, pixels.
+
+        Raises:
+          ValueError: the encoder does not compute in float32, or the shapes or names do not fit.
+        """
+        super().__init__(name="servable")
+        kernel, bias = np.asarray(head_kernel, np.float32), np.asarray(head_bias, np.float32)
+        _require_float32(encoder)
+        _require_fit(encoder, kernel, bias, class_names, image_size)
+        self.class_names = tuple(str(name) for name in class_names)
+        self.image_size = int(image_size)
+        self.num_features = kernel.shape[0]
+        # Variables, not the model: a ResNet50V2 is then written in 3 s with 4 functions instead of 11 s with 729,
+        # and the Session loader (the path of TF Serving) needs 0.7 s instead of 2.4 s.
+        self.encoder_variables = list(encoder.variables)
+        self.head_kernel = tf.Variable(kernel, trainable=False, name="head_kernel")
+        self.head_bias = tf.Variable(bias, trainable=False, name="head_bias")
+        # A closure is invisible to the object tracking of tf.Module; an attribute would bring the model back in.
+        self._get_encoder = lambda: encoder
+        self.__call__.get_concrete_function(self.pixels_spec)
+
+    @property
+    def encoder(self) -> tf.keras.Model:
+        """The Keras model itself, for comparisons."""
+        return self._get_encoder()
+
+    @property
+    def pixels_spec(self) -> tf.TensorSpec:
+        """float32 [None, S, S, 3]: any batch size, one picture size, so that a server can batch requests."""
+        return tf.TensorSpec([None, self.image_size, self.image_size, 3], tf.float32, name="images")
+
+    @tf.function(autograph=False)
+    def __call__(self, images: tf.Tensor) -> tf.Tensor:
+        """float32 [B, S, S, 3] in [-1, 1] -> embedding, float32 [B, D]."""
+        return self.encoder(images, training=False)
+
+    def classify(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        """float32 [B, S, S, 3] in [-1, 1] -> what every signature with a head returns.
+
+        Returns:
+          classes: string [B, K], the names in the order of `probabilities`, the same in every row.
+          probabilities: float32 [B, K], rows sum to 1.
+          prediction: string [B], the most likely class.
+          embedding: float32 [B, D].
+        """
+        num_images = tf.shape(images)[0]
+        embedding = self(_never_empty(images))[:num_images]
+        probabilities = tf.nn.softmax(tf.linalg.matmul(embedding, self.head_kernel) + self.head_bias)
+        names = tf.constant(self.class_names)
+        return {
+            # Repeated for every row: a scalar or [K] output breaks REST's row form and server-side batching.
+            "classes": tf.tile(names[tf.newaxis], [num_images, 1]),
+            "probabilities": probabilities,
+            "prediction": tf.gather(names, tf.argmax(probabilities, axis=-1)),
+            "embedding": embedding,
+        }
+
+
+def _never_empty(images: tf.Tensor) -> tf.Tensor:
+    # oneDNN's Conv2D gives an empty batch the shape of its input (TF 2.15.1), and the next layer fails on it.
+    # Not tf.pad: oneDNN fuses it into the convolution, which then fails in the same way.
+    missing = tf.cast(tf.shape(images)[0] == 0, tf.int32)
+    return tf.concat([images, tf.zeros([missing, *images.shape[1:]])], axis=0)
+
+
+def _require_float32(encoder: tf.keras.Model) -> None:
+    # A mixed_float16 graph answers in float16, which REST cannot write as JSON, and is 1.4x slower on a CPU.
+    layers = [encoder, *(layer for layer in encoder.submodules if isinstance(layer, tf.keras.layers.Layer))]
+    for layer in layers:
+        if layer.compute_dtype != "float32":
+            raise ValueError(
+                f"The encoder's layer {layer.name} computes in {layer.compute_dtype}; a served encoder must compute in "
+                "float32, so build it again under the float32 policy and set_weights."
+            )
+
+
+def _require_fit(encoder, kernel, bias, class_names, image_size) -> None:
+    num_classes = len(class_names)
+    if encoder.input_shape[1:] not in ((image_size, image_size, 3), (None, None, 3)):
+        raise ValueError(f"The encoder takes {encoder.input_shape}, which does not fit an image_size of {image_size}.")
+    if len(encoder.output_shape) != 2:
+        raise ValueError(f"The encoder returns {encoder.output_shape}; it must return [B, D].")
+    if num_classes < 2 or len({str(name) for name in class_names}) != num_classes:
+        raise ValueError(f"At least two class names, each once, are needed; got {list(class_names)}.")
+    if kernel.shape != (encoder.output_shape[-1], num_classes) or bias.shape != (num_classes,):
+        raise ValueError(
+            f"The head must have a kernel [D, K] and a bias [K] with D = {encoder.output_shape[-1]} features and "
+            f"K = {num_classes} class names; got {kernel.shape} and {bias.shape}."
+        )
