@@ -1,0 +1,130 @@
+"""What every encoder and baseline is asked about the labelled parts of one split."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from bitkeras.backbones import build_backbone
+from bitkeras.backbones.norm_swap import calibrate_batch_norm
+from bitkeras.data import ImageSource
+from bitkeras.data.batches import image_batches
+from bitkeras.data.splits import PARTS, Split
+from bitkeras.evaluation.baselines import majority_baseline, pixel_baseline
+from bitkeras.evaluation.features import encode
+from bitkeras.evaluation.knn import knn_balanced_accuracy
+from bitkeras.evaluation.metrics import score_row
+from bitkeras.evaluation.probe import ProbeResult, probe_probabilities, train_linear_probe
+from bitkeras.files import written_atomically
+from pipelines.pretrain import build_encoder
+from pipelines.runtime import say
+
+LABELLED_PARTS = PARTS[1:]
+CALIBRATION_IMAGES = 1024
+BATCH_SIZE = 64
+
+
+class EncoderScores:
+    """Rows of the table of scores, all on the same test images.
+
+    Args:
+      config: of the run, as `bitkeras pretrain` recorded it.
+      options: of the probe, flag names -> values.
+      source: the images, labelled.
+      split: their parts.
+    """
+
+    def __init__(self, config: dict, options: dict, source: ImageSource, split: Split):
+        self.config, self.options, self.source = config, options, source
+        self.indices = {part: split.indices(part) for part in PARTS}
+        self.labels = {part: source.labels[self.indices[part]] for part in PARTS}
+        self.num_classes = len(source.class_names)
+        self.groups = None if source.groups is None else source.groups[self.indices["test"]]
+
+    def batches(self, indices: np.ndarray) -> tf.data.Dataset:
+        """Images as they are, float32 [B, S, S, 3] in [-1, 1]."""
+        return image_batches(self.source, indices, image_size=self.config["image_size"], batch_size=BATCH_SIZE)
+
+    def features(self, encoder: tf.keras.Model) -> dict[str, np.ndarray]:
+        """Part -> float32 [N, D], each image encoded once."""
+        return {part: encode(encoder, self.batches(self.indices[part])) for part in LABELLED_PARTS}
+
+    def probe(self, features: dict[str, np.ndarray]) -> ProbeResult:
+        """Linear classifiers on the training part, chosen on the validation part."""
+        return train_linear_probe(
+            features["probe_train"],
+            self.labels["probe_train"],
+            features["probe_val"],
+            self.labels["probe_val"],
+            num_classes=self.num_classes,
+            trials=self.options["trials"],
+            epochs=self.options["epochs"],
+            focal_gamma=self.options["focal_gamma"],
+            seed=self.options["seed"],
+        )
+
+    def row(self, name: str, features: dict[str, np.ndarray], result: ProbeResult) -> dict:
+        """Scores of one encoder: probe by trial, and kNN."""
+        predictions = [
+            probe_probabilities(features["test"], *weights).argmax(axis=1)
+            for weights in zip(result.kernels, result.biases)
+        ]
+        knn = knn_balanced_accuracy(
+            features["probe_train"],
+            self.labels["probe_train"],
+            features["test"],
+            self.labels["test"],
+            num_classes=self.num_classes,
+            k=self.options["knn_k"],
+            temperature=self.options["knn_temperature"],
+        )
+        row = self._score(name, np.stack(predictions))
+        return {**row, "knn_balanced_accuracy": knn, "val_balanced_accuracy": float(np.mean(result.val_scores))}
+
+    def baseline_rows(self) -> list[dict]:
+        """What an encoder has to beat: its own start, random convolutions, raw pixels, the commonest class."""
+        rows = []
+        if self.config["weights"] != "none":
+            rows.append(self._untrained_row("the same network before pre-training", build_encoder(self.config)))
+        architecture = {key: self.config[key] for key in ("norm", "stem")}
+        rows.append(self._untrained_row("random encoder", build_backbone(self.config["backbone"], **architecture)))
+        train, test = (np.concatenate(list(self.batches(self.indices[part]))) for part in ("probe_train", "test"))
+        pixels = pixel_baseline(train, self.labels["probe_train"], test, seed=self.options["seed"])
+        rows.append(self._score("raw pixels, logistic regression", pixels))
+        majority = majority_baseline(self.labels["probe_train"], self.labels["test"], self.num_classes)
+        rows.append(self._score("majority class", majority))
+        return [{**row, "baseline": True} for row in rows]
+
+    def _untrained_row(self, name: str, encoder: tf.keras.Model) -> dict:
+        say(f"{name}: features and probe")
+        # An untrained BN network has the statistics of no image; without this the baseline would be weaker than it is.
+        num_images = len(self.indices["pretrain"][:CALIBRATION_IMAGES]) // BATCH_SIZE * BATCH_SIZE
+        calibrate_batch_norm(encoder, self.batches(self.indices["pretrain"][:num_images]))
+        features = self.features(encoder)
+        return self.row(name, features, self.probe(features))
+
+    def _score(self, name: str, predictions: np.ndarray) -> dict:
+        return score_row(name, self.labels["test"], predictions, groups=self.groups, seed=self.options["seed"])
+
+    def save_probe(self, path: Path, result: ProbeResult) -> None:
+        """The best trial's classifier, with what a server must know to use it."""
+        with written_atomically(path) as beside:
+            np.savez(
+                beside,
+                kernel=result.kernels[result.best_trial],
+                bias=result.biases[result.best_trial],
+                class_names=np.array(self.source.class_names),
+                image_size=self.config["image_size"],
+            )
+
+    def save_predictions(self, path: Path, probabilities: np.ndarray) -> None:
+        """A table: test image, its class, probability of each class."""
+        names = self.source.class_names
+        with written_atomically(path) as beside, open(beside, "w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["image_id", "class", *(f"probability_{name}" for name in names)])
+            for index, row in zip(self.indices["test"], probabilities):
+                writer.writerow([self.source.image_ids[index], names[self.source.labels[index]], *row])

@@ -1,0 +1,154 @@
+"""Score a frozen encoder.
+
+The features of every image are computed once. The linear classifier follows the seed paper: focal loss with gamma 4,
+trained on half of the labelled part, its best epoch chosen by balanced accuracy on the other half, three trials, scored
+on the test part. RUN_DIR/NAME gets scores.json, predictions.csv, probe.npz, figures and report.md.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import tensorflow as tf
+
+from bitkeras.data import read_source
+from bitkeras.data.batches import naming_bad_images
+from bitkeras.data.splits import leakage_audit, load_split
+from bitkeras.errors import UserError
+from bitkeras.evaluation import figures
+from bitkeras.evaluation.metrics import chance_level
+from bitkeras.evaluation.probe import probe_probabilities
+from bitkeras.evaluation.projection import tsne
+from bitkeras.evaluation.report import write_report
+from bitkeras.runs import RunFolder
+from pipelines.command_flags import CommandFlags
+from pipelines.encoder_scores import EncoderScores
+from pipelines.runtime import say
+
+FLAGS = CommandFlags()
+FLAGS.text("run_dir", None, "A run that `bitkeras pretrain` has finished.", required=True)
+FLAGS.text("name", "probe", "Folder of this probe below the run; another one for other flags.")
+FLAGS.text("data_dir", None, "Where the images are now; none: where pre-training found them.")
+FLAGS.integer("trials", 3, "Linear classifiers with different seeds, averaged.", at_least=1)
+FLAGS.integer("epochs", 100, "Passes over the labelled training part.", at_least=1)
+FLAGS.number("focal_gamma", 4.0, "Gamma of the focal loss; 0 is cross-entropy.")
+FLAGS.integer("knn_k", 20, "Neighbours of the kNN classifier.", at_least=1)
+FLAGS.number("knn_temperature", 0.07, "T of the kNN weights exp(cos/T).", at_least=1e-6)
+FLAGS.switch("baselines", True, "Score a random encoder, raw pixels and the majority class too.")
+FLAGS.integer("seed", 0, "Of classifiers, bootstrap and t-SNE.", at_least=0)
+
+
+def main(_) -> None:
+    """Flags become plain arguments."""
+    options = FLAGS.values(without=["run_dir", "name", "data_dir"])
+    probe(RunFolder(FLAGS.run_dir), FLAGS.name, options, data_dir=FLAGS.data_dir)
+
+
+def probe(run: RunFolder, name: str, options: dict, *, data_dir: str | None = None) -> None:
+    """Scores the run's encoder and its baselines on the test part.
+
+    Args:
+      run: a finished run.
+      name: folder below it.
+      options: the flags above but run_dir, name and data_dir, name -> value.
+      data_dir: where the images are, if they have moved.
+
+    Raises:
+      UserError: the run is not finished, has no labels, or was probed under this name with other flags.
+    """
+    config = run.config()
+    results = RunFolder(run.path / name)
+    require_finished(run)
+    results.start(options)
+    if (results.path / "report.md").exists():
+        say(f"{results.path}: this probe is already finished; its report is {results.path / 'report.md'}.")
+        return
+    source = read_source(config["dataset"], data_dir or config["data_dir"])
+    say(source.summary())
+    if source.labels is None:
+        raise UserError(f"{source.name} has no labels to probe with; probe on a labelled data set.")
+    split = load_split(run.split_path, source)
+    tf.keras.utils.set_random_seed(options["seed"])
+    started = time.perf_counter()
+    with naming_bad_images(source):
+        scores = EncoderScores(config, options, source, split)
+        say(f"{title(config)}: features and probe")
+        features = scores.features(tf.keras.models.load_model(run.encoder_path))
+        result = scores.probe(features)
+        rows = [scores.row(title(config), features, result)]
+        seconds = time.perf_counter() - started
+        rows += scores.baseline_rows() if options["baselines"] else []
+    kernel, bias = result.kernels[result.best_trial], result.biases[result.best_trial]
+    scores.save_probe(results.path / "probe.npz", result)
+    scores.save_predictions(results.path / "predictions.csv", probe_probabilities(features["test"], kernel, bias))
+    run.write_json(results.path / "scores.json", rows)
+    pictures = draw(run, results.path, scores, rows, features["test"])
+    leakage = leakage_audit(split, source)["overall"]
+    facts = {"Best rate of the probe": result.lr, "Seconds for features and probe": round(seconds, 1)}
+    write_report(
+        results.path,
+        title=f"{title(config)}: {config['backbone']} on {source.name}",
+        scores=rows,
+        figures=pictures,
+        facts={**describe(run, name, options, scores), "leakage_share": leakage, **facts},
+    )
+    for row in rows:
+        low, high = row["interval"]
+        score = f"balanced accuracy {row['balanced_accuracy']:.3f} [{low:.3f}, {high:.3f}]"
+        say(f"  {row['name']:<42} {score}  macro F1 {row['macro_f1']:.3f}")
+    say(f"report: {results.path / 'report.md'}; next: bitkeras push --run_dir={run.path} --push_dir=...")
+
+
+def require_finished(run: RunFolder) -> None:
+    """UserError unless pre-training is done."""
+    if not run.is_finished:
+        raise UserError(
+            f"Pre-training in {run.path} is not finished (there is no {run.encoder_path.name}); run the same "
+            "`bitkeras pretrain` again."
+        )
+
+
+def title(config: dict) -> str:
+    """What the encoder of a run is."""
+    start = "random weights" if config["weights"] == "none" else "BiT weights"
+    return f"{config['method']} from {start}, {config['epochs']} epochs"
+
+
+def draw(run: RunFolder, folder: Path, scores: EncoderScores, rows: list[dict], test_features) -> dict[str, Path]:
+    """Caption -> PNG."""
+    paths = {name: folder / "figures" / f"{name}.png" for name in ("scores", "curves", "tsne")}
+    figures.plot_scores(rows, paths["scores"], chance=chance_level(scores.num_classes))
+    figures.plot_curves(run.metrics(), paths["curves"])
+    points = tsne(test_features, seed=scores.options["seed"])
+    figures.plot_tsne(points, scores.labels["test"], scores.source.class_names, paths["tsne"])
+    captions = ("Test scores with 95 % intervals", "Pre-training", "t-SNE of the test features")
+    return dict(zip(captions, paths.values()))
+
+
+def describe(run: RunFolder, name: str, options: dict, scores: EncoderScores) -> dict:
+    """What a reader of the report must know, and the commands that make it again."""
+    config = scores.config
+    parts = ", ".join(f"{part} {len(indices)}" for part, indices in scores.indices.items())
+    commands = {
+        "pretrain": {"run_dir": run.path, **config},
+        "probe": {"run_dir": run.path, "name": name, **options},
+    }
+    return {
+        "data": scores.source.summary(),
+        "split": f"{config['split']} ({parts})",
+        "chance_level": chance_level(scores.num_classes),
+        "num_test_images": len(scores.indices["test"]),
+        "commands": [
+            " ".join([f"bitkeras {command}", *(f"--{flag}={value}" for flag, value in flags.items())])
+            for command, flags in commands.items()
+        ],
+    }
+
+
+if __name__ == "__main__":
+    import sys
+
+    from pipelines.cli import main as command_line
+
+    command_line(["probe", *sys.argv[1:]])

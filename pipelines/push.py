@@ -1,0 +1,93 @@
+"""Publish a run as a SavedModel.
+
+It takes encoded image bytes and returns class names, probabilities and the embedding. It is written beside, loaded
+again in a fresh process, compared with Keras on real images of the test part, and then renamed to PUSH_DIR/<integer>.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import numpy as np
+import tensorflow as tf
+
+from bitkeras.data import read_source
+from bitkeras.data.splits import load_split
+from bitkeras.errors import UserError
+from bitkeras.runs import RunFolder
+from export.push import MANIFEST, push
+from export.servable import Servable
+from export.versions import latest_version, version_path
+from pipelines.command_flags import CommandFlags
+from pipelines.probe import require_finished
+from pipelines.runtime import say
+
+FLAGS = CommandFlags()
+FLAGS.text("run_dir", None, "A run that `bitkeras probe` has scored.", required=True)
+FLAGS.text("name", "probe", "Which probe of the run gives the classifier.")
+FLAGS.text("push_dir", None, "The folder a server watches; the version appears in it.", required=True)
+FLAGS.integer("version", None, "An integer that is free; none: the highest + 1.", at_least=1)
+FLAGS.text("data_dir", None, "Where the images are now; none: where pre-training found them.")
+FLAGS.integer("check_images", 16, "Real images the SavedModel must answer as Keras does.", at_least=1)
+
+
+def main(_) -> None:
+    """Flags become plain arguments."""
+    options = FLAGS.values(without=["run_dir", "name"])
+    push_run(RunFolder(FLAGS.run_dir), FLAGS.name, **options)
+
+
+def push_run(
+    run: RunFolder, name: str, *, push_dir: str, version: int | None, data_dir: str | None, check_images: int
+) -> None:
+    """Publishes encoder and probe of a run.
+
+    Raises:
+      UserError: the run is not finished or not probed, or the folder cannot be used.
+    """
+    config = run.config()
+    require_finished(run)
+    probe_path = run.path / name / "probe.npz"
+    if not (run.path / name / "report.md").exists():
+        raise UserError(
+            f"The run {run.path} has no finished probe {name!r}; run `bitkeras probe --run_dir={run.path} "
+            f"--name={name}` first."
+        )
+    contents = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (run.encoder_path, probe_path)}
+    if version is None and already_pushed(push_dir, contents):
+        say(f"{version_path(push_dir)} already holds this encoder and probe; nothing to do.")
+        return
+    source = read_source(config["dataset"], data_dir or config["data_dir"])
+    test = load_split(run.split_path, source).indices("test")[:check_images]
+    with np.load(probe_path) as probe:
+        servable = Servable(
+            tf.keras.models.load_model(run.encoder_path),
+            probe["kernel"],
+            probe["bias"],
+            class_names=[str(name) for name in probe["class_names"]],
+            image_size=int(probe["image_size"]),
+        )
+    say(f"writing the SavedModel and comparing it with Keras on {len(test)} images in a fresh process")
+    scores = json.loads((run.path / name / "scores.json").read_text())
+    manifest = {"config": config, "scores": scores[0], "made_from_sha256": contents}
+    published = push(
+        servable, push_dir=push_dir, images=[source.read(index) for index in test], version=version, manifest=manifest
+    )
+    say(f"pushed {published}; ask it: bitkeras predict --push_dir={push_dir} IMAGE")
+
+
+def already_pushed(push_dir: str, contents: dict[str, str]) -> bool:
+    """True when the latest version was made from files of these sha256."""
+    if latest_version(push_dir) is None:
+        return False
+    manifest = version_path(push_dir) / MANIFEST
+    return manifest.is_file() and json.loads(manifest.read_text()).get("made_from_sha256") == contents
+
+
+if __name__ == "__main__":
+    import sys
+
+    from pipelines.cli import main as command_line
+
+    command_line(["push", *sys.argv[1:]])

@@ -1,0 +1,69 @@
+"""The whole road, on images that the project draws itself.
+
+It needs no data and no network: dermatoscopy-like phantoms in HAM10000's layout, and on them the commands that you
+would run on your own images, each printed first. Run again, it goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from pipelines import cli
+from pipelines.command_flags import CommandFlags
+from pipelines.runtime import say
+
+FLAGS = CommandFlags()
+FLAGS.text("output_dir", "runs/quickstart", "Where images, run and SavedModel go.")
+FLAGS.integer("num_images", 1500, "Phantoms to draw.", at_least=100)
+FLAGS.text("preset", "quickstart", "Preset or flagfile for `bitkeras pretrain`.")
+
+
+def main(_) -> None:
+    """Flags become plain arguments."""
+    quickstart(Path(FLAGS.output_dir), num_images=FLAGS.num_images, preset=FLAGS.preset)
+
+
+def quickstart(output_dir: Path, *, num_images: int, preset: str) -> None:
+    """Images, pre-training, probe, SavedModel and one prediction, all below `output_dir`."""
+    started = time.perf_counter()
+    data_dir, run_dir, push_dir = (output_dir / name for name in ("phantoms", "run", "served"))
+    draw(data_dir, num_images)
+    step("pretrain", f"--flagfile={preset}", f"--data_dir={data_dir}", f"--run_dir={run_dir}")
+    step("probe", f"--run_dir={run_dir}")
+    step("push", f"--run_dir={run_dir}", f"--push_dir={push_dir}")
+    step("predict", f"--push_dir={push_dir}", str(min(data_dir.rglob("*.jpg"))))
+    say(f"\nDone in {(time.perf_counter() - started) / 60:.1f} minutes. Look at")
+    say(f"  the report     {run_dir / 'probe' / 'report.md'}")
+    say(f"  the curves     tensorboard --logdir {run_dir / 'tensorboard'}")
+    say(f"  the SavedModel {push_dir}")
+    say("and then run the same commands on your own folder; `bitkeras --help` lists them.")
+
+
+def draw(data_dir: Path, num_images: int) -> None:
+    """The phantoms, unless they are there."""
+    if data_dir.exists():
+        say(f"{data_dir} is there already.")
+        return
+    # Here, since drawing is the one thing no other command needs.
+    from bitkeras.data.phantom import write_phantoms
+
+    say(f"drawing {num_images} phantom images into {data_dir}")
+    write_phantoms(data_dir, num_images=num_images, progress=_tell_drawn)
+
+
+def _tell_drawn(done: int, total: int) -> None:
+    if done % max(1, total // 5) == 0:
+        say(f"  {done}/{total} images")
+
+
+def step(command: str, *arguments: str) -> None:
+    """Prints the command line and runs it in this process."""
+    say(f"\n$ bitkeras {' '.join([command, *arguments])}")
+    cli.run(command, list(arguments))
+
+
+if __name__ == "__main__":
+    import sys
+
+    cli.main(["quickstart", *sys.argv[1:]])

@@ -1,0 +1,51 @@
+"""What commands share: data flags, precision, and the log."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import tensorflow as tf
+
+from pipelines.command_flags import CommandFlags
+
+PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
+
+
+def define_data_flags(flags: CommandFlags, datasets: Iterable[str]) -> None:
+    """--dataset and --data_dir."""
+    flags.choice("dataset", "ham10000", datasets, "How the images lie on disk.")
+    flags.text("data_dir", None, "The folder of the images.", required=True)
+
+
+def choose_precision(precision: str) -> tuple[str, str]:
+    """(policy, reason): what "auto" means on this machine, or `precision` itself."""
+    if precision != "auto":
+        return precision, "asked for"
+    for gpu in tf.config.list_physical_devices("GPU"):
+        capability = tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0))
+        if capability >= (7, 0):
+            return "mixed_float16", f"the GPU has compute capability {capability[0]}.{capability[1]}"
+        return "float32", "the GPU has no tensor cores"
+    processor = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    for feature in ("avx512_bf16", "amx_bf16"):
+        if feature in processor:
+            return "mixed_bfloat16", f"the processor has {feature}"
+    return "float32", "there is no GPU, and the processor has no bfloat16 arithmetic"
+
+
+@contextlib.contextmanager
+def precision_policy(policy: str) -> Iterator[None]:
+    """Builds what is built inside under `policy`."""
+    before = tf.keras.mixed_precision.global_policy()
+    tf.keras.mixed_precision.set_global_policy(policy)
+    try:
+        yield
+    finally:
+        tf.keras.mixed_precision.set_global_policy(before)
+
+
+def say(line: str) -> None:
+    """One line of log a stage, out at once even into a pipe."""
+    print(line, flush=True)
