@@ -32,4 +32,15 @@ def progress_bar() -> tf.keras.callbacks.Callback:
 
 def lamb(learning_rate, *, weight_decay: float) -> tf.keras.optimizers.Optimizer:
     """LAMB (You et al. 2020), for batches of thousands, where SGD's scaled rate diverges."""
-    return _tensorflow_addons().optimizers.LAMB(learning_rate=learning_rate, weight_decay_rate=weight_decay)
+
+    class Lamb(_tensorflow_addons().optimizers.LAMB):
+        """Addons builds on Keras's former optimizers; what callers ask of the present ones is added here."""
+
+        def build(self, variables):
+            self._create_all_weights(variables)
+
+        @property
+        def learning_rate(self):
+            return self._decayed_lr(tf.float32)
+
+    return Lamb(learning_rate=learning_rate, weight_decay=weight_decay)

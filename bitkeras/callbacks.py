@@ -71,8 +71,11 @@ class FeatureMonitor(tf.keras.callbacks.Callback):
         self.k, self.temperature = k, temperature
 
     def on_epoch_end(self, epoch, logs=None):
-        """Measures."""
-        logs.update(self.measure())
+        """Measures; stops the run on features that are no numbers."""
+        try:
+            logs.update(self.measure())
+        except FloatingPointError as error:
+            raise _diverged(epoch, f"the features became infinite or NaN, with a loss of {logs['loss']}") from error
 
     def measure(self) -> dict[str, float]:
         """Names -> numbers, as in `metrics.jsonl`."""
@@ -114,11 +117,7 @@ class RunLog(tf.keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         """Stops the run on a loss that is no number, else records the epoch."""
         if not math.isfinite(logs["loss"]):
-            raise UserError(
-                f"The loss became {logs['loss']} in epoch {epoch + 1}; the last good checkpoint is kept in "
-                f"{self.run.checkpoints_path}. "
-                "Start again in a new --run_dir with a lower --base_lr or with --precision=float32."
-            )
+            raise _diverged(epoch, f"the loss became {logs['loss']}")
         logs["lr"] = float(self.model.optimizer.learning_rate)
         self.record(epoch + 1, logs)
 
@@ -156,7 +155,8 @@ class EpochCheckpoint(tf.keras.callbacks.Callback):
     def __init__(self, model: tf.keras.Model, folder: Path):
         super().__init__()
         self.epoch = tf.Variable(0, dtype=tf.int64, trainable=False)
-        model.optimizer.build(model.trainable_variables)
+        # The loss scale around a former Keras optimizer, such as Addons', has no `build`; what is in it has.
+        getattr(model.optimizer, "inner_optimizer", model.optimizer).build(model.trainable_variables)
         checkpoint = tf.train.Checkpoint(model=model, optimizer=model.optimizer, epoch=self.epoch)
         self.manager = tf.train.CheckpointManager(checkpoint, str(folder), max_to_keep=2)
 
@@ -216,6 +216,14 @@ def make_progress(num_epochs: int) -> tf.keras.callbacks.Callback:
 
         return progress_bar()
     return PlainProgress(num_epochs)
+
+
+def _diverged(epoch: int, what: str) -> UserError:
+    kept = f"the checkpoint of epoch {epoch} is kept" if epoch else "there is no checkpoint yet"
+    return UserError(
+        f"In epoch {epoch + 1} {what}; {kept}. Start again in a new --run_dir with a lower --base_lr or with "
+        "--precision=float32."
+    )
 
 
 def _duration(seconds: float) -> str:

@@ -32,10 +32,20 @@ class RunFolder:
         return self.encoder_path.is_file()
 
     def start(self, config: dict) -> None:
-        """Records `config`, or checks it against the one this folder was started with.
+        """Records `config` after `check`; call it once the input has been found usable.
 
         Raises:
-          UserError: when they differ, naming every argument that does.
+          UserError: as `check` does.
+        """
+        self.check(config)
+        if not self.config_path.exists():
+            self.write_json(self.config_path, config)
+
+    def check(self, config: dict) -> None:
+        """Says whether a run with `config` may start or go on here; writes nothing.
+
+        Raises:
+          UserError: the folder holds something else, or was started with other arguments, naming each.
         """
         if not self.config_path.exists():
             if self.path.is_dir() and any(self.path.iterdir()):
@@ -43,7 +53,6 @@ class RunFolder:
                     f"The folder {self.path} holds files but no config.json, so it is no run folder; pass "
                     "a new or empty --run_dir."
                 )
-            self.write_json(self.config_path, config)
             return
         recorded = self.config()
         differing = sorted(key for key in {*recorded, *config} if recorded.get(key) != config.get(key))
@@ -75,7 +84,9 @@ class RunFolder:
         """The rows of `metrics.jsonl`, one an epoch."""
         if not self.metrics_path.exists():
             return []
-        return [json.loads(line) for line in self.metrics_path.read_text().splitlines()]
+        text = self.metrics_path.read_text()
+        # A row without its line break is half a row, of a run that was killed while it wrote.
+        return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 
     def append_metrics(self, row: dict) -> None:
         """Adds the row of one epoch."""

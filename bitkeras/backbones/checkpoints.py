@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
 
 from bitkeras.errors import UserError
 
@@ -79,14 +80,25 @@ def _read_hub_module(handle: str) -> dict[str, np.ndarray]:
             "of them, or none."
         )
     try:
-        module = hub.load(handle)
-    except Exception as error:  # noqa: BLE001  hub raises whatever the network library beneath it does
+        folder = hub.resolve(handle)
+    except Exception as error:  # noqa: BLE001  tensorflow-hub lets through whatever the network library raises
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
-            f"The TF Hub module {handle} could not be loaded ({reason}); without a network pass the folder of a "
+            f"The TF Hub module {handle} could not be fetched ({reason}); without a network pass the folder of a "
             "downloaded module or a released .npz file, or set TFHUB_CACHE_DIR to a cache that holds it."
         ) from error
-    return {variable.name: np.asarray(variable.numpy(), np.float32) for variable in module.variables}
+    return _read_saved_variables(Path(folder))
+
+
+def _read_saved_variables(folder: Path) -> dict[str, np.ndarray]:
+    """Variable names -> arrays of a SavedModel, without building its graph."""
+    try:
+        reader = tf.train.load_checkpoint(str(folder / "variables" / "variables"))
+        objects = TrackableObjectGraph.FromString(reader.get_tensor("_CHECKPOINTABLE_OBJECT_GRAPH"))
+        attributes = [attribute for node in objects.nodes for attribute in node.attributes if attribute.full_name]
+        return {a.full_name: np.asarray(reader.get_tensor(a.checkpoint_key), np.float32) for a in attributes}
+    except (tf.errors.OpError, ValueError) as error:
+        raise UserError(f"The variables of the SavedModel {folder} cannot be read ({error}); fetch it again.") from error
 
 
 def assign_weights(model: tf.keras.Model, weights: dict[str, np.ndarray], *, skip: tuple[str, ...] = ()) -> None:

@@ -8,48 +8,71 @@ from bitkeras.data.preprocess import to_model_range
 
 
 def make_keras_cv_policy(recipe, *, image_size: int, seed: int):
-    """A policy as in `augment.make_policy`; the per-image seed is not used (keras-cv's generators are stateful).
+    """A policy as in `augment.make_policy`; the per-image seed is not used (keras-cv's layers are stateful).
+
+    As near to the recipe as keras-cv 0.9's layers come: the colour operations run in a fixed order, brightness is
+    added instead of multiplied, saturation is changed in HSV, and the crop's aspect ratio is relative to the image's.
 
     Args:
       recipe: an `augment.Recipe`.
       image_size: S of the view, px.
-      seed: seeds the layers' generators.
+      seed: seeds the layers' coins; the strengths are drawn from TensorFlow's global random state.
     """
     import keras_cv
 
     layers = keras_cv.layers
-    steps = [
-        # An aspect ratio in (3/4, 4/3), as everywhere.
-        layers.RandomCropAndResize((image_size, image_size), recipe.crop_area, (3 / 4, 4 / 3), seed=seed),
-        layers.RandomApply(
-            layers.RandomColorJitter(
-                value_range=(0, 255),
-                brightness_factor=recipe.brightness,
-                contrast_factor=recipe.contrast,
-                # keras-cv's saturation factor runs over [0, 1] with 0.5 for unchanged.
-                saturation_factor=(0.5 - recipe.saturation / 2, 0.5 + recipe.saturation / 2),
-                hue_factor=recipe.hue,
-                seed=seed + 1,
-            ),
-            rate=recipe.jitter_probability,
-            seed=seed + 2,
+    blur_unit = image_size / 224
+    kernel_size = max(3, image_size // 10 | 1)
+    border = kernel_size // 2
+    crop, jitter, grey, blur, flip = (
+        # Samplers without a seed: two ops of one graph with the same seed draw the same numbers, and then the area
+        # follows the aspect ratio, and the second view the first.
+        layers.RandomCropAndResize(
+            (image_size, image_size),
+            keras_cv.core.UniformFactorSampler(*recipe.crop_area),
+            keras_cv.core.UniformFactorSampler(3 / 4, 4 / 3),
+            seed=seed,
         ),
+        layers.RandomApply(_colour_jitter(layers, recipe, seed + 1), rate=recipe.jitter_probability, seed=seed + 2),
         layers.RandomApply(layers.Grayscale(output_channels=3), rate=recipe.grey_probability, seed=seed + 3),
         layers.RandomApply(
-            layers.RandomGaussianBlur(kernel_size=max(3, image_size // 10 | 1), factor=2.0 * image_size / 224),
+            layers.RandomGaussianBlur(kernel_size=kernel_size, factor=(0.1 * blur_unit, 2.0 * blur_unit)),
             rate=recipe.blur_probability,
             seed=seed + 4,
         ),
         layers.RandomFlip("horizontal_and_vertical" if recipe.vertical_flip else "horizontal", seed=seed + 5),
-    ]
+    )
 
     def policy(image, seed):
         del seed
         view = tf.cast(image, tf.float32)
-        for step in steps:
-            view = step(view, training=True)
+        # The crop layer samples single pixels and would alias a large photograph.
+        view = tf.image.resize(view, tf.minimum(tf.shape(view)[:2], 2 * image_size), antialias=True)
+        view = grey(jitter(crop(view)))
+        # The blur layer pads with black, which would frame the blurred views.
+        view = blur(tf.pad(view, [[border, border], [border, border], [0, 0]], mode="REFLECT"))
+        view = flip(view[border:-border, border:-border])
         return tf.ensure_shape(to_model_range(view), [image_size, image_size, 3])
 
     # Layers make their generators at the first call, and tf.data may not create variables.
     policy(tf.zeros([2 * image_size, 2 * image_size, 3]), None)
     return policy
+
+
+def _colour_jitter(layers, recipe, seed: int):
+    """keras-cv's RandomColorJitter with the recipe's ranges in that layer's units."""
+
+    def saturation(factor: float) -> float:
+        # keras-cv multiplies by x / (1 - x).
+        return factor / (1 + factor)
+
+    return layers.RandomColorJitter(
+        value_range=(0, 255),
+        # Added as a share of the value range; at mid-grey, half of it does what the recipe's factor does.
+        brightness_factor=recipe.brightness / 2,
+        contrast_factor=recipe.contrast,
+        saturation_factor=(saturation(1 - recipe.saturation), saturation(1 + recipe.saturation)),
+        # In half turns, with a random sign.
+        hue_factor=2 * recipe.hue,
+        seed=seed,
+    )
