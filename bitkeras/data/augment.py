@@ -65,8 +65,8 @@ VIEW_POLICIES = (*RECIPES, "keras_cv")
 def make_policy(name: str, *, image_size: int, seed: int = 0) -> Policy:
     """The policy `name` of `VIEW_POLICIES` for views of `image_size` px.
 
-    `keras_cv` is the recipe `simsiam` from keras-cv's layers; they draw from random states that threads share, so the
-    same `seed` does not give the same views again.
+    `keras_cv` is the recipe `simsiam` from keras-cv's layers; they draw from their own generators, seeded once with
+    `seed`, so views depend on the order in which threads take images.
 
     Raises:
       UserError: for an unknown name.

@@ -16,27 +16,24 @@ def make_keras_cv_policy(recipe, *, image_size: int, seed: int):
     Args:
       recipe: an `augment.Recipe`.
       image_size: S of the view, px.
-      seed: seeds the layers' coins; the strengths are drawn from TensorFlow's global random state.
+      seed: seeds the layers' generators, once.
     """
     import keras_cv
 
-    layers = keras_cv.layers
+    layers, between = keras_cv.layers, _sampler(keras_cv, seed + 6)
     blur_unit = image_size / 224
     kernel_size = max(3, image_size // 10 | 1)
     border = kernel_size // 2
     crop, jitter, grey, blur, flip = (
-        # Samplers without a seed: two ops of one graph with the same seed draw the same numbers, and then the area
-        # follows the aspect ratio, and the second view the first.
         layers.RandomCropAndResize(
-            (image_size, image_size),
-            keras_cv.core.UniformFactorSampler(*recipe.crop_area),
-            keras_cv.core.UniformFactorSampler(3 / 4, 4 / 3),
-            seed=seed,
+            (image_size, image_size), between(*recipe.crop_area), between(3 / 4, 4 / 3), seed=seed
         ),
-        layers.RandomApply(_colour_jitter(layers, recipe, seed + 1), rate=recipe.jitter_probability, seed=seed + 2),
+        layers.RandomApply(
+            _colour_jitter(layers, recipe, between, seed + 1), rate=recipe.jitter_probability, seed=seed + 2
+        ),
         layers.RandomApply(layers.Grayscale(output_channels=3), rate=recipe.grey_probability, seed=seed + 3),
         layers.RandomApply(
-            layers.RandomGaussianBlur(kernel_size=kernel_size, factor=(0.1 * blur_unit, 2.0 * blur_unit)),
+            layers.RandomGaussianBlur(kernel_size=kernel_size, factor=between(0.1 * blur_unit, 2.0 * blur_unit)),
             rate=recipe.blur_probability,
             seed=seed + 4,
         ),
@@ -59,20 +56,40 @@ def make_keras_cv_policy(recipe, *, image_size: int, seed: int):
     return policy
 
 
-def _colour_jitter(layers, recipe, seed: int):
+def _sampler(keras_cv, seed: int):
+    """A class of keras-cv's factor samplers that share one generator.
+
+    keras-cv's own uses `tf.random.uniform`, which draws the same numbers in every op of the same seed: the crop's area
+    would then follow its aspect ratio, and the second view of an image the first.
+    """
+    generator = tf.random.Generator.from_seed(seed)
+
+    class Uniform(keras_cv.core.UniformFactorSampler):
+        """Uniform between `lower` and `upper`."""
+
+        def __call__(self, shape=(), dtype="float32"):
+            return generator.uniform(shape, self.lower, self.upper, dtype)
+
+    return Uniform
+
+
+def _colour_jitter(layers, recipe, between, seed: int):
     """keras-cv's RandomColorJitter with the recipe's ranges in that layer's units."""
 
     def saturation(factor: float) -> float:
         # keras-cv multiplies by x / (1 - x).
         return factor / (1 + factor)
 
-    return layers.RandomColorJitter(
+    jitter = layers.RandomColorJitter(
         value_range=(0, 255),
         # Added as a share of the value range; at mid-grey, half of it does what the recipe's factor does.
-        brightness_factor=recipe.brightness / 2,
+        brightness_factor=between(-recipe.brightness / 2, recipe.brightness / 2),
         contrast_factor=recipe.contrast,
-        saturation_factor=(saturation(1 - recipe.saturation), saturation(1 + recipe.saturation)),
+        saturation_factor=between(saturation(1 - recipe.saturation), saturation(1 + recipe.saturation)),
         # In half turns, with a random sign.
-        hue_factor=2 * recipe.hue,
+        hue_factor=between(0.0, 2 * recipe.hue),
         seed=seed,
     )
+    # The one factor for which the layer takes numbers only.
+    jitter.random_contrast.factor = between(1 - recipe.contrast, 1 + recipe.contrast)
+    return jitter
