@@ -31,6 +31,7 @@ setup(
         "tqdm",
         "numpy<2",
         "scikit-learn",
+        "scipy",
         "absl-py",
         "matplotlib",
         # tensorflow_hub and TensorBoard 2.15 import pkg_resources, which setuptools 81 dropped.

@@ -124,18 +124,19 @@ def _index_images(files: list[Path]) -> tuple[dict[str, Path], int]:
         first = by_id.setdefault(path.stem, path)
         if first is path:
             continue
-        # Kaggle's archive holds every image twice, in HAM10000_images_part_1 and ham10000_images_part_1.
-        if not _same_content(first, path):
+        if not _is_kaggle_copy(first, path):
             raise UserError(
-                f"The image id {path.stem} belongs to two different files, {first} and {path}; keep the one that "
-                "the table means."
+                f"The image id {path.stem} belongs to two files, {first} and {path}; keep the one that the table means."
             )
         num_copies += 1
     return by_id, num_copies
 
 
-def _same_content(a: Path, b: Path) -> bool:
-    """Equal length and equal last 4 KB: compressed data differs there, and 5 GB need not be read to find out."""
+def _is_kaggle_copy(a: Path, b: Path) -> bool:
+    """Kaggle's archive holds every image twice, in HAM10000_images_part_1 and ham10000_images_part_1."""
+    if a.parent.name.lower() != b.parent.name.lower() or a.name != b.name:
+        return False
+    # Equal length and equal last 4 KB: compressed data differs there, and 5 GB need not be read to find out.
     if a.stat().st_size != b.stat().st_size:
         return False
     tails = []

@@ -111,10 +111,11 @@ def test_identical_copies_as_in_the_kaggle_archive(tmp_path):
     assert "2 identical copies are left out" in source.summary()
 
 
-def test_two_different_files_of_one_id(tmp_path):
+@pytest.mark.parametrize("identical", [False, True])
+def test_two_files_of_one_id(tmp_path, identical):
     write_release(tmp_path)
     first = tmp_path / "HAM10000_images_part_2" / "ISIC_0000001.jpg"
-    second = put(tmp_path / "more" / "ISIC_0000001.jpg", jpeg(99))
+    second = put(tmp_path / "more" / "ISIC_0000001.jpg", first.read_bytes() if identical else jpeg(99))
     with pytest.raises(UserError) as caught:
         read_ham10000(tmp_path)
     assert str(first) in str(caught.value) and str(second) in str(caught.value)
