@@ -115,9 +115,13 @@ class RunLog(tf.keras.callbacks.Callback):
         self.chance_writer = tf.summary.create_file_writer(str(run.tensorboard_path / "chance"))
 
     def on_epoch_end(self, epoch, logs=None):
-        """Stops the run on a loss that is no number, else records the epoch."""
+        """Stops the run on a loss or a weight that is no number, else records the epoch."""
         if not math.isfinite(logs["loss"]):
             raise _diverged(epoch, f"the loss became {logs['loss']}")
+        # On a processor ReLU turns NaN into 0: a dead network can show a finite loss and finite features.
+        dead = [v.name for v in self.model.trainable_variables if not tf.reduce_all(tf.math.is_finite(v))]
+        if dead:
+            raise _diverged(epoch, f"the weights became infinite or NaN ({len(dead)} variables, the first {dead[0]})")
         logs["lr"] = float(self.model.optimizer.learning_rate)
         self.record(epoch + 1, logs)
 
@@ -162,12 +166,15 @@ class EpochCheckpoint(tf.keras.callbacks.Callback):
 
     def restore(self) -> int:
         """Loads the newest checkpoint; returns how many epochs are done, 0 where there is none."""
-        newest = self.manager.latest_checkpoint
-        if newest is None:
+        # Not `latest_checkpoint`: it still names one whose files were deleted.
+        kept = [path for path in self.manager.checkpoints if Path(f"{path}.index").is_file()]
+        if not kept:
             return 0
+        newest = kept[-1]
         try:
             self.manager.checkpoint.restore(newest).assert_existing_objects_matched()
-        except (AssertionError, ValueError, tf.errors.OpError) as error:
+        # IndexError and RuntimeError are what a cut-off file raises below TensorFlow's own exceptions.
+        except (AssertionError, ValueError, IndexError, RuntimeError, tf.errors.OpError) as error:
             reason = str(error).splitlines()[0]
             raise UserError(
                 f"The checkpoint {newest} cannot be restored ({reason}); delete its files to go on from the one before."

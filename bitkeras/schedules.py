@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 
@@ -19,3 +21,8 @@ def warmup_cosine(
     return tf.keras.optimizers.schedules.CosineDecay(
         0.0, num_steps - warmup_steps, warmup_target=lr, warmup_steps=warmup_steps
     )
+
+
+def undo(schedule: Callable[[tf.Tensor], tf.Tensor], lr: float) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Step -> the factor that brings the rate of `schedule` back to `lr`; 0 where the schedule is 0."""
+    return lambda step: tf.math.divide_no_nan(lr, schedule(step))

@@ -63,8 +63,16 @@ class EncoderScores:
             trials=self.options["trials"],
             epochs=self.options["epochs"],
             focal_gamma=self.options["focal_gamma"],
+            class_weights=self.class_weights(),
             seed=self.options["seed"],
         )
+
+    def class_weights(self) -> np.ndarray | None:
+        """[K], inverse to a class's share of the training part and 1 on average over its images; None is the paper."""
+        if not self.options["balanced"]:
+            return None
+        counts = np.bincount(self.labels["probe_train"], minlength=self.num_classes)
+        return counts.sum() / (np.maximum(counts, 1) * np.count_nonzero(counts))
 
     def row(self, name: str, features: dict[str, np.ndarray], result: ProbeResult) -> dict:
         """Scores of one encoder: probe by trial, and kNN."""

@@ -18,10 +18,11 @@ from bitkeras.data import DATASETS, ImageSource, read_source
 from bitkeras.data.augment import VIEW_POLICIES
 from bitkeras.data.batches import image_batches, naming_bad_images, num_steps_per_epoch, view_batches
 from bitkeras.data.splits import SPLITS, Split, load_split, save_split, unlabelled_split
+from bitkeras.errors import UserError
 from bitkeras.files import written_atomically
 from bitkeras.methods import METHODS
 from bitkeras.runs import RunFolder
-from bitkeras.schedules import scaled_lr, warmup_cosine
+from bitkeras.schedules import scaled_lr, undo, warmup_cosine
 from pipelines import runtime
 from pipelines.command_flags import CommandFlags
 from pipelines.runtime import say
@@ -68,7 +69,7 @@ def pretrain(run: RunFolder, config: dict) -> None:
     Raises:
       UserError: for what is wrong with data, weights, folder or flags.
     """
-    run.start(config)
+    run.check(config)
     if run.is_finished:
         say(f"{run.path}: pre-training is already finished ({run.encoder_path.name} is there); nothing to do.")
         return
@@ -89,13 +90,11 @@ def pretrain(run: RunFolder, config: dict) -> None:
 
 
 def find_split(run: RunFolder, source: ImageSource, config: dict) -> Split:
-    """The split saved in the run folder, or a new one, saved."""
+    """The split saved in the run folder, or a new one."""
     if run.split_path.exists():
         return load_split(run.split_path, source)
     make_split = unlabelled_split if source.labels is None else SPLITS[config["split"]]
-    split = make_split(source) if source.labels is None else make_split(source, seed=config["seed"])
-    save_split(split, source, run.split_path)
-    return split
+    return make_split(source) if source.labels is None else make_split(source, seed=config["seed"])
 
 
 def build_encoder(config: dict) -> tf.keras.Model:
@@ -122,6 +121,10 @@ def train(run: RunFolder, config: dict, source: ImageSource, split: Split, encod
     indices = split.indices("pretrain")
     steps_per_epoch = num_steps_per_epoch(len(indices), config["batch_size"])
     trainer = build_trainer(config, encoder, steps_per_epoch)
+    # Not before: a run folder must not be bound to a flag that was mistyped.
+    run.start(config)
+    if not run.split_path.exists():
+        save_split(split, source, run.split_path)
     checkpoint = EpochCheckpoint(trainer, run.checkpoints_path)
     epochs_done = checkpoint.restore()
     if epochs_done:
@@ -159,11 +162,15 @@ def build_trainer(config: dict, encoder: tf.keras.Model, steps_per_epoch: int) -
     )
     say(f"{config['method']}: {steps_per_epoch} steps of {config['batch_size']} an epoch, learning rate {lr:g}")
     uses_lamb = config["optimizer"] == "lamb"
+    if uses_lamb and config["fix_predictor_lr"]:
+        raise UserError(
+            "--fix_predictor_lr scales gradients, and --optimizer=lamb is blind to their scale; pass one of the two."
+        )
     trainer = METHODS[config["method"]](
         encoder,
         num_projections=config["num_projections"],
         num_predictor_hidden=config["num_predictor_hidden"],
-        predictor_lr=lr if config["fix_predictor_lr"] else None,
+        predictor_scale=undo(schedule, lr) if config["fix_predictor_lr"] else None,
         # LAMB decays by itself, in proportion to each layer's rate.
         weight_decay=0.0 if uses_lamb else config["weight_decay"],
     )

@@ -33,6 +33,7 @@ FLAGS.text("data_dir", None, "Where the images are now; none: where pre-training
 FLAGS.integer("trials", 3, "Linear classifiers with different seeds, averaged.", at_least=1)
 FLAGS.integer("epochs", 100, "Passes over the labelled training part.", at_least=1)
 FLAGS.number("focal_gamma", 4.0, "Gamma of the focal loss; 0 is cross-entropy.")
+FLAGS.switch("balanced", False, "Weight classes by inverse frequency; the paper does not.")
 FLAGS.integer("knn_k", 20, "Neighbours of the kNN classifier.", at_least=1)
 FLAGS.number("knn_temperature", 0.07, "T of the kNN weights exp(cos/T).", at_least=1e-6)
 FLAGS.switch("baselines", True, "Score a random encoder, raw pixels and the majority class too.")
@@ -60,7 +61,7 @@ def probe(run: RunFolder, name: str, options: dict, *, data_dir: str | None = No
     config = run.config()
     results = RunFolder(run.path / name)
     require_finished(run)
-    results.start(options)
+    results.check(options)
     if (results.path / "report.md").exists():
         say(f"{results.path}: this probe is already finished; its report is {results.path / 'report.md'}.")
         return
@@ -69,6 +70,7 @@ def probe(run: RunFolder, name: str, options: dict, *, data_dir: str | None = No
     if source.labels is None:
         raise UserError(f"{source.name} has no labels to probe with; probe on a labelled data set.")
     split = load_split(run.split_path, source)
+    results.start(options)
     tf.keras.utils.set_random_seed(options["seed"])
     started = time.perf_counter()
     with naming_bad_images(source):

@@ -98,7 +98,7 @@ def _read_saved_variables(folder: Path) -> dict[str, np.ndarray]:
         attributes = [attribute for node in objects.nodes for attribute in node.attributes if attribute.full_name]
         return {a.full_name: np.asarray(reader.get_tensor(a.checkpoint_key), np.float32) for a in attributes}
     except (tf.errors.OpError, ValueError) as error:
-        raise UserError(f"The variables of the SavedModel {folder} cannot be read ({error}); fetch it again.") from error
+        raise UserError(f"The variables in {folder} cannot be read ({error}); fetch the module again.") from error
 
 
 def assign_weights(model: tf.keras.Model, weights: dict[str, np.ndarray], *, skip: tuple[str, ...] = ()) -> None:

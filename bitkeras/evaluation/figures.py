@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+
+from bitkeras.files import written_atomically
 
 # Okabe and Ito (2008), told apart with every common kind of colour blindness; their yellow is left out, being
 # too faint on white. Beyond seven classes the colours repeat with another marker.
@@ -30,7 +31,7 @@ _PANELS = (
             "mean_pairwise_cosine": ("mean pairwise cosine (1 = collapsed)", "-"),
         },
     ),
-    ("Effective rank of backbone features", "RankMe (directions, 1 = collapsed)", {"rankme": ("RankMe", "-")}),
+    ("Effective rank of backbone features", "RankMe (1 = collapsed)", {"rankme": ("RankMe", "-")}),
     ("Learning rate", "learning rate", {"lr": ("learning rate", "-")}),
     ("Throughput", "images per second", {"images_per_second": ("images per second", "-")}),
 )
@@ -62,6 +63,8 @@ def plot_curves(metrics_rows: Sequence[dict], path: str | Path) -> None:
                 axes.plot(epochs, values, style, color=colour, label=name, marker=marker, markersize=3.5)
         axes.set(title=title, xlabel="epoch", ylabel=unit)
         axes.xaxis.get_major_locator().set_params(integer=True)
+        # The same epochs in every panel; a single one would otherwise get ticks at 0.96 and 1.04.
+        axes.set_xlim(0, max(row["epoch"] for row in metrics_rows) + 1)
         axes.margins(y=0.12)
         _tidy(axes)
         if len(axes.get_legend_handles_labels()[1]) > 1:
@@ -142,7 +145,12 @@ def plot_scores(rows: Sequence[dict], path: str | Path, *, chance: float | None 
     _tidy(axes)
     axes.grid(axis="y", visible=False)
     axes.legend(
-        handles=_score_legend(rows, chance), loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, frameon=False
+        handles=_score_legend(rows, chance),
+        loc="lower center",
+        bbox_to_anchor=(0.4, 1.0),
+        ncols=4,
+        frameon=False,
+        fontsize=9,
     )
     _save(figure, path)
 
@@ -178,9 +186,5 @@ def _tidy(axes) -> None:
 
 
 def _save(figure, path: str | Path) -> None:
-    """Write beside, then rename: a viewer never meets half a file."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.part")
-    figure.savefig(beside, format="png")
-    os.replace(beside, path)
+    with written_atomically(path) as beside:
+        figure.savefig(beside, format="png")

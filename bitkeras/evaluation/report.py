@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 import bitkeras
+from bitkeras.files import written_atomically
 
 _PACKAGES = ("tensorflow", "numpy", "scikit-learn")
 
@@ -28,7 +29,7 @@ def write_report(
     facts: Mapping,
     figures: Mapping[str, str | Path] | None = None,
 ) -> Path:
-    """Write `report.json` and `report.md` into `run_dir`, each beside and then renamed.
+    """Write `report.json` and `report.md` into `run_dir`, each whole or not at all.
 
     Args:
       run_dir: folder of the run; made if it is not there.
@@ -50,8 +51,12 @@ def write_report(
     links = {caption: Path(os.path.relpath(path, run_dir)).as_posix() for caption, path in (figures or {}).items()}
     report = {"title": title, "summary": summarise(scores, facts), "scores": list(scores), "facts": dict(facts)}
     report = _plain({**report, "figures": links, "versions": _versions()})
-    _write(run_dir / "report.json", json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-    _write(run_dir / "report.md", _markdown(report))
+    # Both texts before either file: what cannot be told in one leaves both reports as they were.
+    texts = {"report.json": json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n"}
+    texts["report.md"] = _markdown(report)
+    for name, text in texts.items():
+        with written_atomically(run_dir / name) as beside:
+            beside.write_text(text, encoding="utf-8")
     return run_dir / "report.md"
 
 
@@ -171,9 +176,3 @@ def _plain(value):
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
-
-
-def _write(path: Path, text: str) -> None:
-    beside = path.with_name(f".{path.name}.part")
-    beside.write_text(text, encoding="utf-8")
-    os.replace(beside, path)

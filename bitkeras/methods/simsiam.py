@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 from bitkeras.methods.heads import build_predictor, build_projector
@@ -16,8 +18,8 @@ class SimSiam(ViewTrainer):
       encoder: views, float32 [B, H, W, 3] -> features, float32 [B, D].
       num_projections: E, the length of projections and predictions.
       num_predictor_hidden: width of the predictor's bottleneck.
-      predictor_lr: keep the predictor at this learning rate while the rest follows the schedule (section
-        4.2, table 1: "fixed lr"); None lets it follow too.
+      predictor_scale: step -> factor on the predictor's gradients, or None for 1. `schedules.undo` makes the one that
+        keeps the predictor's learning rate constant (section 4.2, table 1: "not decayed").
       weight_decay: as in `ViewTrainer`.
     """
 
@@ -27,7 +29,7 @@ class SimSiam(ViewTrainer):
         *,
         num_projections: int = 2048,
         num_predictor_hidden: int = 512,
-        predictor_lr: float | None = None,
+        predictor_scale: Callable[[tf.Tensor], tf.Tensor] | None = None,
         weight_decay: float = 5e-4,
     ):
         super().__init__(weight_decay=weight_decay, name="simsiam")
@@ -35,7 +37,7 @@ class SimSiam(ViewTrainer):
         num_features = encoder.output_shape[-1]
         self.projector = build_projector(num_features, num_projections=num_projections, num_hidden=num_projections)
         self.predictor = build_predictor(num_projections, num_hidden=num_predictor_hidden)
-        self.predictor_lr = predictor_lr
+        self.predictor_scale = predictor_scale
 
     def view_loss(self, views_a: tf.Tensor, views_b: tf.Tensor, *, training: bool) -> tf.Tensor:
         """Algorithm 1: `L = D(p_a, z_b)/2 + D(p_b, z_a)/2`, gradients stopped at z."""
@@ -55,7 +57,7 @@ class SimSiam(ViewTrainer):
         return tf.stop_gradient(projections)
 
     def gradient_scale(self, variable: tf.Variable) -> tf.Tensor | float:
-        """Brings the predictor's step back to `predictor_lr`: Keras has no rates for groups of variables."""
-        if self.predictor_lr is None or not any(variable is own for own in self.predictor.trainable_variables):
+        """`predictor_scale` for the predictor's variables: Keras has no rates for groups of variables."""
+        if self.predictor_scale is None or not any(variable is own for own in self.predictor.trainable_variables):
             return 1.0
-        return self.predictor_lr / tf.maximum(self.optimizer.learning_rate, 1e-12)
+        return self.predictor_scale(self.optimizer.iterations)
