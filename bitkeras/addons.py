@@ -30,6 +30,13 @@ def progress_bar() -> tf.keras.callbacks.Callback:
     return _tensorflow_addons().callbacks.TQDMProgressBar(leave_epoch_progress=False)
 
 
+def write_above_bar(line: str) -> None:
+    """Prints `line` without cutting through the bars."""
+    from tqdm import tqdm
+
+    tqdm.write(line)
+
+
 def lamb(learning_rate, *, weight_decay: float) -> tf.keras.optimizers.Optimizer:
     """LAMB (You et al. 2020), for batches of thousands, where SGD's scaled rate diverges."""
 

@@ -194,7 +194,7 @@ class EpochCheckpoint(tf.keras.callbacks.Callback):
 
 
 class PlainProgress(tf.keras.callbacks.Callback):
-    """One line an epoch, with the time that is left, where there is no terminal to draw a bar on."""
+    """One line an epoch, with the time that is left."""
 
     def __init__(self, num_epochs: int, *, write: Callable[[str], None] = print):
         super().__init__()
@@ -216,13 +216,13 @@ class PlainProgress(tf.keras.callbacks.Callback):
         self.write("  ".join([*parts, f"{_duration(left)} left"]))
 
 
-def make_progress(num_epochs: int) -> tf.keras.callbacks.Callback:
-    """A progress bar on a terminal, plain lines elsewhere."""
+def make_progress(num_epochs: int) -> list[tf.keras.callbacks.Callback]:
+    """Lines, one an epoch, and on a terminal a bar below them."""
     if sys.stderr.isatty() and sys.stdout.isatty():
-        from bitkeras.addons import progress_bar
+        from bitkeras.addons import progress_bar, write_above_bar
 
-        return progress_bar()
-    return PlainProgress(num_epochs)
+        return [PlainProgress(num_epochs, write=write_above_bar), progress_bar()]
+    return [PlainProgress(num_epochs)]
 
 
 def _diverged(epoch: int, what: str) -> UserError:

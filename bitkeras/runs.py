@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 from bitkeras.errors import UserError
@@ -47,6 +48,9 @@ class RunFolder:
         Raises:
           UserError: the folder holds something else, or was started with other arguments, naming each.
         """
+        nearest = next(path for path in (self.path, *self.path.absolute().parents) if path.exists())
+        if not os.access(nearest, os.W_OK):
+            raise UserError(f"The folder {nearest} cannot be written to; pass another --run_dir or get access to it.")
         if not self.config_path.exists():
             if self.path.is_dir() and any(self.path.iterdir()):
                 raise UserError(

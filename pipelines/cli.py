@@ -60,19 +60,24 @@ def run(command: str, arguments: list[str]) -> None:
     if "--help" in arguments or "-h" in arguments:
         print(f"usage: bitkeras {command} --flag=value ...\n\n{module.__doc__}\n{module.FLAGS.help()}")
         return
-    positional = module.FLAGS.parse([_preset(argument) for argument in arguments])
+    positional = module.FLAGS.parse(_with_presets(arguments))
     if positional and not getattr(module, "TAKES_ARGUMENTS", False):
         raise flags.Error(f"{' '.join(positional)} stands without a flag; every value is given as --flag=value")
     module.main(positional)
 
 
-def _preset(argument: str) -> str:
+def _with_presets(arguments: list[str]) -> list[str]:
     """`--flagfile=smoke` -> the preset that comes along, unless a file of that name exists."""
-    name, _, value = argument.partition("=")
-    preset = PRESETS / f"{value}.flags"
-    if name in ("--flagfile", "-flagfile") and not Path(value).exists() and preset.is_file():
-        return f"--flagfile={preset}"
-    return argument
+    resolved = []
+    for argument in arguments:
+        if resolved and resolved[-1] == "--flagfile":
+            argument = f"{resolved.pop()}={argument}"
+        name, _, value = argument.partition("=")
+        preset = PRESETS / f"{value}.flags"
+        if name == "--flagfile" and not Path(value).is_file() and preset.is_file():
+            argument = f"{name}={preset}"
+        resolved.append(argument)
+    return resolved
 
 
 def _guarded(command: str, arguments: list[str]) -> int:

@@ -150,7 +150,7 @@ def train(run: RunFolder, config: dict, source: ImageSource, split: Split, encod
         initial_epoch=epochs_done,
         epochs=config["epochs"],
         verbose=0,
-        callbacks=[throughput, monitor, log, checkpoint, make_progress(config["epochs"])],
+        callbacks=[throughput, monitor, log, checkpoint, *make_progress(config["epochs"])],
     )
 
 

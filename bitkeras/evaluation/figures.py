@@ -96,7 +96,7 @@ def plot_tsne(points: np.ndarray, labels: np.ndarray, class_names: Sequence[str]
     for index in np.argsort(-counts, kind="stable"):
         of_class = points[labels == index]
         if len(of_class):
-            label = f"{class_names[index]} ({counts[index]})"
+            label = f"{_plain(class_names[index])} ({counts[index]})"
             handles[index] = axes.scatter(*of_class.T, **_class_style(index, len(points)), label=label)
     axes.set(title="t-SNE of frozen features", xlabel="t-SNE dimension 1", ylabel="t-SNE dimension 2")
     # The axes have no unit and only nearness means anything, so numbers on them would mislead.
@@ -140,7 +140,7 @@ def plot_scores(rows: Sequence[dict], path: str | Path, *, chance: float | None 
             axes.plot(row["knn_balanced_accuracy"], height, "D", color=COLOURS[3], markersize=5, zorder=3)
     if chance is not None:
         axes.axvline(chance, color="black", linestyle="--", linewidth=1, zorder=1)
-    axes.set_yticks(range(len(rows)), [row["name"] for row in rows])
+    axes.set_yticks(range(len(rows)), [_plain(row["name"]) for row in rows])
     axes.set(xlabel="balanced accuracy (fraction)", ylim=(-0.6, len(rows) - 0.4))
     _tidy(axes)
     axes.grid(axis="y", visible=False)
@@ -183,6 +183,11 @@ def _figure(width: float, height: float):
 def _tidy(axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25, linewidth=0.6)
+
+
+def _plain(name: str) -> str:
+    # Matplotlib sets what stands between two dollar signs as mathematics.
+    return name.replace("$", r"\$")
 
 
 def _save(figure, path: str | Path) -> None:

@@ -127,12 +127,14 @@ def score_row(
       seed: of the bootstrap.
 
     Returns:
-      `name`, mean and standard deviation over trials of balanced accuracy, macro F1 and accuracy, and
+      `name`, mean and standard deviation over trials (None for one) of balanced accuracy, macro F1 and accuracy, and
       `interval`, the 95 % bounds [low, high] of the mean balanced accuracy.
     """
     row: dict = {"name": name}
     for metric, score in METRICS.items():
         trials = [score(labels, trial) for trial in np.atleast_2d(predictions)]
-        row[metric], row[f"{metric}_std"] = float(np.mean(trials)), float(np.std(trials))
+        row[metric] = float(np.mean(trials))
+        # One trial has no spread; 0 would claim that it was measured.
+        row[f"{metric}_std"] = float(np.std(trials)) if len(trials) > 1 else None
     row["interval"] = list(bootstrap_interval("balanced_accuracy", labels, predictions, groups=groups, seed=seed))
     return row

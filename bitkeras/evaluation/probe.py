@@ -167,6 +167,7 @@ class _Layers:
 def _fit(layers, train, val, epochs, batch_size, weight_decay, loss_settings, seed, progress):
     """Train `layers`; returns (best kernels [R, D, K], best biases [R, K]) and val scores [R, epochs]."""
     features, labels = tf.constant(train[0]), tf.constant(train[1])
+    val = tuple(map(tf.constant, val))
     val_one_hot = tf.one_hot(val[1], layers.biases.shape[-1])
     support = tf.reduce_sum(val_one_hot, axis=0)
 

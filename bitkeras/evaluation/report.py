@@ -66,7 +66,7 @@ def summarise(scores: Sequence[Mapping], facts: Mapping) -> list[str]:
     if scores:
         encoders = [row for row in scores if not row.get("baseline")] or list(scores)
         leader = max(encoders, key=lambda row: row["balanced_accuracy"])
-        sentences.append(f"{leader['name']} leads with a balanced accuracy of {_score(leader)}.")
+        sentences.append(f"{leader['name']} reaches a balanced accuracy of {_score(leader)}.")
         sentences += _comparison(leader, [row for row in scores if row is not leader])
     if facts.get("chance_level") is not None:
         sentences.append(f"Chance is {facts['chance_level']:.3f}.")
@@ -91,7 +91,8 @@ def _comparison(leader: Mapping, others: list[Mapping]) -> list[str]:
     overlapping = [row["name"] for row in rated if row["name"] not in clear]
     sentences = []
     if ahead:
-        sentences.append(f"It does not beat {_listed(ahead)}.")
+        scores = [f"{row['name']} ({row['balanced_accuracy']:.3f})" for row in rivals if row["name"] in ahead]
+        sentences.append(f"That does not beat {_listed(scores)}.")
     if clear:
         sentences.append(f"Its interval is clear of {_listed(clear)}.")
     if overlapping:

@@ -110,3 +110,11 @@ def test_nothing_global_is_touched(tmp_path):
     loaded = "matplotlib.pyplot" in sys.modules
     plot_scores(SCORES, tmp_path / "scores.png")
     assert ("matplotlib.pyplot" in sys.modules) == loaded
+
+
+def test_dollar_signs_in_names_are_no_mathematics(tmp_path):
+    rows = [{"name": r"$\frac{$ of a cohort", "balanced_accuracy": 0.4, "interval": [0.3, 0.5]}]
+    plot_scores(rows, tmp_path / "scores" / "scores.png", chance=0.2)
+    plot_tsne(np.eye(2), np.array([0, 1]), [r"$\bad{$", "nv"], tmp_path / "tsne" / "tsne.png")
+    for path in tmp_path.rglob("*.png"):
+        picture(path)

@@ -31,7 +31,7 @@ FACTS = {
 
 def test_summary_of_a_clear_lead():
     assert summarise(CLEAR, FACTS) == [
-        "encoder leads with a balanced accuracy of 0.500 (95 % interval 0.450 to 0.550).",
+        "encoder reaches a balanced accuracy of 0.500 (95 % interval 0.450 to 0.550).",
         "Its interval is clear of random weights and majority.",
         "Chance is 0.143.",
         "The test part holds 2003 images of 1494 lesions.",
@@ -51,14 +51,14 @@ def test_summary_of_a_lead_that_may_be_luck():
 def test_summary_of_an_encoder_behind_a_baseline():
     scores = [row("encoder", 0.3, 0.25, 0.35), row("pixels", 0.4, 0.3, 0.5, baseline=True)]
     assert summarise(scores, {}) == [
-        "encoder leads with a balanced accuracy of 0.300 (95 % interval 0.250 to 0.350).",
-        "It does not beat pixels.",
+        "encoder reaches a balanced accuracy of 0.300 (95 % interval 0.250 to 0.350).",
+        "That does not beat pixels (0.400).",
     ]
 
 
 def test_summary_without_baselines_compares_encoders():
     scores = [row("a", 0.3, 0.25, 0.35), row("b", 0.5, 0.45, 0.55), row("c", 0.46, 0.4, 0.52)]
-    assert summarise(scores, {})[0].startswith("b leads")
+    assert summarise(scores, {})[0].startswith("b reaches")
     assert summarise(scores, {})[1:] == [
         "Its interval is clear of a.",
         "Its interval overlaps with c: that lead may be luck.",
@@ -67,8 +67,8 @@ def test_summary_without_baselines_compares_encoders():
 
 def test_summary_of_little():
     assert summarise([], {}) == []
-    assert summarise([row("only", 0.5)], {}) == ["only leads with a balanced accuracy of 0.500."]
-    assert summarise(CLEAR[1:], {})[0].startswith("random weights leads")
+    assert summarise([row("only", 0.5)], {}) == ["only reaches a balanced accuracy of 0.500."]
+    assert summarise(CLEAR[1:], {})[0].startswith("random weights reaches")
 
 
 def test_leakage_is_said_only_where_there_is_some():

@@ -1,0 +1,22 @@
+"""One run of the whole road on phantoms, shared by many tests."""
+
+import pytest
+from small_road import Road, pretrain_flags
+
+from pipelines import cli
+
+
+@pytest.fixture(scope="session")
+def road(phantoms, tmp_path_factory) -> Road:
+    """Pre-trained, probed (twice, under two names) and pushed; to be read and not changed."""
+    folder = tmp_path_factory.mktemp("road")
+    run_dir, push_dir = folder / "run", folder / "served"
+    commands = {
+        "pretrain": pretrain_flags(phantoms, run_dir),
+        "probe": [f"--run_dir={run_dir}", "--epochs=20"],
+        "push": [f"--run_dir={run_dir}", f"--push_dir={push_dir}"],
+    }
+    for command, flags in commands.items():
+        cli.run(command, flags)
+    cli.run("probe", [f"--run_dir={run_dir}", "--name=single", "--trials=1", "--epochs=10", "--nobaselines"])
+    return Road(phantoms, run_dir, push_dir, commands)
