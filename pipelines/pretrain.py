@@ -93,8 +93,9 @@ def find_split(run: RunFolder, source: ImageSource, config: dict) -> Split:
     """The split saved in the run folder, or a new one."""
     if run.split_path.exists():
         return load_split(run.split_path, source)
-    make_split = unlabelled_split if source.labels is None else SPLITS[config["split"]]
-    return make_split(source) if source.labels is None else make_split(source, seed=config["seed"])
+    if source.labels is None:
+        return unlabelled_split(source)
+    return SPLITS[config["split"]](source, seed=config["seed"])
 
 
 def build_encoder(config: dict) -> tf.keras.Model:
@@ -184,7 +185,7 @@ def build_trainer(config: dict, encoder: tf.keras.Model, steps_per_epoch: int) -
 
 
 def build_monitor(config: dict, source: ImageSource, split: Split, encoder: tf.keras.Model) -> FeatureMonitor:
-    """KNN from the probe's training part to its validation part; the test part is never looked at here."""
+    """Nearest neighbours from the probe's training part to its validation part; the test part is never looked at here."""
 
     def batches(indices):
         return image_batches(source, indices, image_size=config["image_size"], batch_size=config["batch_size"])
