@@ -25,9 +25,20 @@ def _tensorflow_addons():
     return tensorflow_addons
 
 
-def progress_bar() -> tf.keras.callbacks.Callback:
-    """A bar over all epochs with an ETA and one for the running epoch, for terminals."""
-    return _tensorflow_addons().callbacks.TQDMProgressBar(leave_epoch_progress=False)
+def progress_bar(*, epochs_done: int = 0) -> tf.keras.callbacks.Callback:
+    """A bar over all epochs with an ETA and one for the running epoch, for terminals.
+
+    Args:
+      epochs_done: of an earlier run that this one goes on with.
+    """
+
+    class ProgressBar(_tensorflow_addons().callbacks.TQDMProgressBar):
+        def on_train_begin(self, logs=None):
+            super().on_train_begin(logs)
+            # `initial` keeps epochs that took no time here out of the rate.
+            self.overall_progress_tqdm.initial = self.overall_progress_tqdm.n = epochs_done
+
+    return ProgressBar(leave_epoch_progress=False)
 
 
 def write_above_bar(line: str) -> None:

@@ -131,7 +131,7 @@ class RunLog(tf.keras.callbacks.Callback):
         self.run.append_metrics({"epoch": epoch, **numbers})
         with self.writer.as_default(step=epoch):
             for name, value in numbers.items():
-                if name != "knn_chance":
+                if name not in ("knn_chance", "num_images"):
                     tf.summary.scalar(self.TAGS.get(name, f"features/{name}"), value)
         if "knn_chance" in numbers:
             with self.chance_writer.as_default(step=epoch):
@@ -216,12 +216,12 @@ class PlainProgress(tf.keras.callbacks.Callback):
         self.write("  ".join([*parts, f"{_duration(left)} left"]))
 
 
-def make_progress(num_epochs: int) -> list[tf.keras.callbacks.Callback]:
-    """Lines, one an epoch, and on a terminal a bar below them."""
+def make_progress(num_epochs: int, *, epochs_done: int = 0) -> list[tf.keras.callbacks.Callback]:
+    """Lines, one an epoch, and on a terminal a bar below them; `epochs_done` are those of an earlier run."""
     if sys.stderr.isatty() and sys.stdout.isatty():
         from bitkeras.addons import progress_bar, write_above_bar
 
-        return [PlainProgress(num_epochs, write=write_above_bar), progress_bar()]
+        return [PlainProgress(num_epochs, write=write_above_bar), progress_bar(epochs_done=epochs_done)]
     return [PlainProgress(num_epochs)]
 
 

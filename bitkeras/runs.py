@@ -25,7 +25,6 @@ class RunFolder:
         self.tensorboard_path = self.path / "tensorboard"
         self.checkpoints_path = self.path / "checkpoints"
         self.encoder_path = self.path / "encoder.keras"
-        self.probe_path = self.path / "probe"
 
     @property
     def is_finished(self) -> bool:
@@ -46,7 +45,8 @@ class RunFolder:
         """Says whether a run with `config` may start or go on here; writes nothing.
 
         Raises:
-          UserError: the folder holds something else, or was started with other arguments, naming each.
+          UserError: the folder holds something else, or was started with other arguments, naming each. Images may
+            have moved, so `data_dir` may differ: the split knows them by their ids.
         """
         nearest = next(path for path in (self.path, *self.path.absolute().parents) if path.exists())
         if not os.access(nearest, os.W_OK):
@@ -55,11 +55,12 @@ class RunFolder:
             if self.path.is_dir() and any(self.path.iterdir()):
                 raise UserError(
                     f"The folder {self.path} holds files but no config.json, so it is no run folder; pass "
-                    "a new or empty --run_dir."
+                    "a new or empty one."
                 )
             return
         recorded = self.config()
-        differing = sorted(key for key in {*recorded, *config} if recorded.get(key) != config.get(key))
+        keys = {*recorded, *config} - {"data_dir"}
+        differing = sorted(key for key in keys if recorded.get(key) != config.get(key))
         if differing:
             listed = ", ".join(f"--{key}={config.get(key)} (recorded: {recorded.get(key)})" for key in differing)
             raise UserError(

@@ -21,7 +21,7 @@ from export.servable import Servable
 TIMEOUT_SECONDS = 1800
 
 
-class ValidationError(Exception):
+class ValidationError(UserError):
     """A staged SavedModel does not answer as it should; the message names the check, numbers and images."""
 
 

@@ -85,7 +85,7 @@ def _guarded(command: str, arguments: list[str]) -> int:
         run(command, arguments)
     except flags.Error as error:
         return _tell(command, f"{str(error).removeprefix('ERROR:: ')}; `bitkeras {command} --help` lists the flags.", 2)
-    except UserError as error:
+    except (UserError, FloatingPointError) as error:
         return _tell(command, str(error), 1)
     except OSError as error:
         return _tell(

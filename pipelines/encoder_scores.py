@@ -25,6 +25,7 @@ from pipelines.runtime import say
 LABELLED_PARTS = PARTS[1:]
 CALIBRATION_IMAGES = 1024
 BATCH_SIZE = 64
+PIXEL_BASELINE_SIZE = 16
 
 
 class EncoderScores:
@@ -44,9 +45,11 @@ class EncoderScores:
         self.num_classes = len(source.class_names)
         self.groups = None if source.groups is None else source.groups[self.indices["test"]]
 
-    def batches(self, indices: np.ndarray) -> tf.data.Dataset:
-        """Images as they are, float32 [B, S, S, 3] in [-1, 1]."""
-        return image_batches(self.source, indices, image_size=self.config["image_size"], batch_size=BATCH_SIZE)
+    def batches(self, indices: np.ndarray, *, image_size: int | None = None) -> tf.data.Dataset:
+        """Images as they are, float32 [B, S, S, 3] in [-1, 1]; S is the encoder's unless given, px."""
+        return image_batches(
+            self.source, indices, image_size=image_size or self.config["image_size"], batch_size=BATCH_SIZE
+        )
 
     def features(self, encoder: tf.keras.Model) -> dict[str, np.ndarray]:
         """Part -> float32 [N, D], each image encoded once."""
@@ -99,7 +102,10 @@ class EncoderScores:
             rows.append(self._untrained_row("the same network before pre-training", build_encoder(self.config)))
         architecture = {key: self.config[key] for key in ("norm", "stem")}
         rows.append(self._untrained_row("random encoder", build_backbone(self.config["backbone"], **architecture)))
-        train, test = (np.concatenate(list(self.batches(self.indices[part]))) for part in ("probe_train", "test"))
+        train, test = (
+            np.concatenate(list(self.batches(self.indices[part], image_size=PIXEL_BASELINE_SIZE)))
+            for part in ("probe_train", "test")
+        )
         pixels = pixel_baseline(train, self.labels["probe_train"], test, seed=self.options["seed"])
         rows.append(self._score("raw pixels, logistic regression", pixels))
         majority = majority_baseline(self.labels["probe_train"], self.labels["test"], self.num_classes)
@@ -109,8 +115,10 @@ class EncoderScores:
     def _untrained_row(self, name: str, encoder: tf.keras.Model) -> dict:
         say(f"{name}: features and probe")
         # An untrained BN network has the statistics of no image; without this the baseline would be weaker than it is.
-        num_images = len(self.indices["pretrain"][:CALIBRATION_IMAGES]) // BATCH_SIZE * BATCH_SIZE
-        calibrate_batch_norm(encoder, self.batches(self.indices["pretrain"][:num_images]))
+        images = self.indices["pretrain"][:CALIBRATION_IMAGES]
+        # Whole batches, which count alike; a data set smaller than one is one.
+        whole = len(images) // BATCH_SIZE * BATCH_SIZE or len(images)
+        calibrate_batch_norm(encoder, self.batches(images[:whole]))
         features = self.features(encoder)
         return self.row(name, features, self.probe(features))
 

@@ -7,6 +7,8 @@ tensorboard/, checkpoints/ and, when it is done, encoder.keras. The same command
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import tensorflow as tf
 
 from bitkeras.addons import lamb
@@ -69,6 +71,11 @@ def pretrain(run: RunFolder, config: dict) -> None:
     Raises:
       UserError: for what is wrong with data, weights, folder or flags.
     """
+    policy, reason = runtime.choose_precision(config["precision"])
+    if config["precision"] == "auto" and run.config_path.exists():
+        # A run goes on in the precision it was started in, also on another machine.
+        policy, reason = run.config()["precision"], "as this run was started"
+    config = {**config, "precision": policy, "data_dir": str(Path(config["data_dir"]).absolute())}
     run.check(config)
     if run.is_finished:
         say(f"{run.path}: pre-training is already finished ({run.encoder_path.name} is there); nothing to do.")
@@ -77,14 +84,19 @@ def pretrain(run: RunFolder, config: dict) -> None:
     say(source.summary())
     split = find_split(run, source, config)
     say(split.summary())
-    policy, reason = runtime.choose_precision(config["precision"])
     say(f"precision {policy}: {reason}")
     tf.keras.utils.set_random_seed(config["seed"])
     with runtime.precision_policy(policy), naming_bad_images(source):
         encoder = build_encoder(config)
         size = f"{encoder.count_params():,} parameters, {encoder.output_shape[-1]} features"
         say(f"{encoder.name}: {size}, {config['norm']} norm, weights: {config['weights']}")
-        train(run, config, source, split, encoder)
+        try:
+            train(run, config, source, split, encoder)
+        except tf.errors.ResourceExhaustedError as error:
+            raise UserError(
+                f"The memory does not hold a step of {config['batch_size']} images at {config['image_size']} px; pass "
+                "a smaller --batch_size, --image_size or --backbone, and another --run_dir."
+            ) from error
     save_encoder(run, config, encoder)
     say(f"{run.path}: finished; next: bitkeras probe --run_dir={run.path}")
 
@@ -143,7 +155,7 @@ def train(run: RunFolder, config: dict, source: ImageSource, split: Split, encod
     monitor, log = build_monitor(config, source, split, encoder), RunLog(run)
     if not epochs_done:
         log.draw_views(next(iter(batches)))
-        log.record(0, monitor.measure())
+        measure_start(monitor, log)
     throughput = Throughput(steps_per_epoch * config["batch_size"])
     trainer.fit(
         batches,
@@ -151,8 +163,17 @@ def train(run: RunFolder, config: dict, source: ImageSource, split: Split, encod
         initial_epoch=epochs_done,
         epochs=config["epochs"],
         verbose=0,
-        callbacks=[throughput, monitor, log, checkpoint, *make_progress(config["epochs"])],
+        callbacks=[throughput, monitor, log, checkpoint, *make_progress(config["epochs"], epochs_done=epochs_done)],
     )
+
+
+def measure_start(monitor: FeatureMonitor, log: RunLog) -> None:
+    """The numbers before training, as epoch 0."""
+    try:
+        log.record(0, monitor.measure())
+    except FloatingPointError:
+        # Raw BiT kernels behind BN at mean 0 and variance 1 can overflow until the first batches have been seen.
+        say("before training the features are not finite, since the BN statistics are those of no image; no epoch 0")
 
 
 def build_trainer(config: dict, encoder: tf.keras.Model, steps_per_epoch: int) -> tf.keras.Model:
@@ -185,7 +206,7 @@ def build_trainer(config: dict, encoder: tf.keras.Model, steps_per_epoch: int) -
 
 
 def build_monitor(config: dict, source: ImageSource, split: Split, encoder: tf.keras.Model) -> FeatureMonitor:
-    """Nearest neighbours from the probe's training part to its validation part; the test part is never looked at here."""
+    """Neighbours of the probe's validation part in its training part; the test part is never looked at here."""
 
     def batches(indices):
         return image_batches(source, indices, image_size=config["image_size"], batch_size=config["batch_size"])

@@ -7,12 +7,12 @@ on the test part. RUN_DIR/NAME gets scores.json, predictions.csv, probe.npz, fig
 
 from __future__ import annotations
 
+import shlex
 import time
 from pathlib import Path
 
 import tensorflow as tf
 
-from bitkeras.data import read_source
 from bitkeras.data.batches import naming_bad_images
 from bitkeras.data.splits import leakage_audit, load_split
 from bitkeras.errors import UserError
@@ -24,7 +24,7 @@ from bitkeras.evaluation.report import write_report
 from bitkeras.runs import RunFolder
 from pipelines.command_flags import CommandFlags
 from pipelines.encoder_scores import EncoderScores
-from pipelines.runtime import say
+from pipelines.runtime import read_run_source, say
 
 FLAGS = CommandFlags()
 FLAGS.text("run_dir", None, "A run that `bitkeras pretrain` has finished.", required=True)
@@ -65,22 +65,22 @@ def probe(run: RunFolder, name: str, options: dict, *, data_dir: str | None = No
     if (results.path / "report.md").exists():
         say(f"{results.path}: this probe is already finished; its report is {results.path / 'report.md'}.")
         return
-    source = read_source(config["dataset"], data_dir or config["data_dir"])
-    say(source.summary())
+    source = read_run_source(config, data_dir)
     if source.labels is None:
         raise UserError(f"{source.name} has no labels to probe with; probe on a labelled data set.")
     split = load_split(run.split_path, source)
     results.start(options)
     tf.keras.utils.set_random_seed(options["seed"])
-    started = time.perf_counter()
     with naming_bad_images(source):
         scores = EncoderScores(config, options, source, split)
+        # First, since it reads the BiT weights again: if they have moved, nothing has been computed yet.
+        baselines = scores.baseline_rows() if options["baselines"] else []
+        started = time.perf_counter()
         say(f"{title(config)}: features and probe")
         features = scores.features(tf.keras.models.load_model(run.encoder_path))
         result = scores.probe(features)
-        rows = [scores.row(title(config), features, result)]
+        rows = [scores.row(title(config), features, result), *baselines]
         seconds = time.perf_counter() - started
-        rows += scores.baseline_rows() if options["baselines"] else []
     kernel, bias = result.kernels[result.best_trial], result.biases[result.best_trial]
     scores.save_probe(results.path / "probe.npz", result)
     scores.save_predictions(results.path / "predictions.csv", probe_probabilities(features["test"], kernel, bias))
@@ -141,8 +141,9 @@ def describe(run: RunFolder, name: str, options: dict, scores: EncoderScores) ->
         "split": f"{config['split']} ({parts})",
         "chance_level": chance_level(scores.num_classes),
         "num_test_images": len(scores.indices["test"]),
+        "num_test_lesions": None if scores.groups is None else len(set(scores.groups)),
         "commands": [
-            " ".join([f"bitkeras {command}", *(f"--{flag}={value}" for flag, value in flags.items())])
+            shlex.join(["bitkeras", command, *(f"--{flag}={value}" for flag, value in flags.items())])
             for command, flags in commands.items()
         ],
     }

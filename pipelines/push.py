@@ -12,16 +12,15 @@ import json
 import numpy as np
 import tensorflow as tf
 
-from bitkeras.data import read_source
 from bitkeras.data.splits import load_split
 from bitkeras.errors import UserError
 from bitkeras.runs import RunFolder
 from export.push import MANIFEST, push
 from export.servable import Servable
-from export.versions import latest_version, version_path
+from export.versions import latest_version, list_versions, version_path
 from pipelines.command_flags import CommandFlags
 from pipelines.probe import require_finished
-from pipelines.runtime import say
+from pipelines.runtime import read_run_source, say
 
 FLAGS = CommandFlags()
 FLAGS.text("run_dir", None, "A run that `bitkeras probe` has scored.", required=True)
@@ -55,10 +54,10 @@ def push_run(
             f"--name={name}` first."
         )
     contents = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (run.encoder_path, probe_path)}
-    if version is None and already_pushed(push_dir, contents):
-        say(f"{version_path(push_dir)} already holds this encoder and probe; nothing to do.")
+    if already_pushed(push_dir, version, contents):
+        say(f"{version_path(push_dir, version)} already holds this encoder and probe; nothing to do.")
         return
-    source = read_source(config["dataset"], data_dir or config["data_dir"])
+    source = read_run_source(config, data_dir)
     test = load_split(run.split_path, source).indices("test")[:check_images]
     with np.load(probe_path) as probe:
         servable = Servable(
@@ -77,11 +76,11 @@ def push_run(
     say(f"pushed {published}; ask it: bitkeras predict --push_dir={push_dir} IMAGE")
 
 
-def already_pushed(push_dir: str, contents: dict[str, str]) -> bool:
-    """True when the latest version was made from files of these sha256."""
-    if latest_version(push_dir) is None:
+def already_pushed(push_dir: str, version: int | None, contents: dict[str, str]) -> bool:
+    """True when `version`, or the latest for None, is there and was made from files of these sha256."""
+    if (latest_version(push_dir) if version is None else version) not in list_versions(push_dir):
         return False
-    manifest = version_path(push_dir) / MANIFEST
+    manifest = version_path(push_dir, version) / MANIFEST
     return manifest.is_file() and json.loads(manifest.read_text()).get("made_from_sha256") == contents
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from bitkeras.data import ImageSource, read_source
+from bitkeras.data.source import require_folder
 from pipelines.command_flags import CommandFlags
 
 PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
@@ -17,6 +19,13 @@ def define_data_flags(flags: CommandFlags, datasets: Iterable[str]) -> None:
     """--dataset and --data_dir."""
     flags.choice("dataset", "ham10000", datasets, "How the images lie on disk.")
     flags.text("data_dir", None, "The folder of the images.", required=True)
+
+
+def read_run_source(config: dict, data_dir: str | None) -> ImageSource:
+    """The images of a run, from `data_dir` if they have moved; a folder that is missing is not made."""
+    source = read_source(config["dataset"], require_folder(data_dir or config["data_dir"]))
+    say(source.summary())
+    return source
 
 
 def choose_precision(precision: str) -> tuple[str, str]:

@@ -190,4 +190,4 @@ def test_a_bar_on_a_terminal_and_lines_elsewhere(on_terminal, monkeypatch):
     for stream in ("stdout", "stderr"):
         monkeypatch.setattr(getattr(callbacks.sys, stream), "isatty", lambda: on_terminal, raising=False)
     names = [type(progress).__name__ for progress in make_progress(3)]
-    assert names == (["PlainProgress", "TQDMProgressBar"] if on_terminal else ["PlainProgress"])
+    assert names == (["PlainProgress", "ProgressBar"] if on_terminal else ["PlainProgress"])

@@ -46,7 +46,6 @@ def build_bit_resnet(
     name: str,
     norm: str = "group",
     stem: str = "imagenet",
-    weight_standardization: bool | None = None,
     zero_init_residual: bool = False,
     num_classes: int | None = None,
 ) -> tf.keras.Model:
@@ -55,10 +54,9 @@ def build_bit_resnet(
     Args:
       architecture: depth and width.
       name: name of the Keras model.
-      norm: "group" is BiT as released; "batch" is the network the seed paper goes on with.
+      norm: "group" is BiT as released, with standardised kernels; "batch" is the network the seed paper goes on
+        with, and Batch Norm its only normalisation.
       stem: "imagenet" is 7x7/2 and a 3x3/2 max-pool; "cifar" is 3x3/1 without a pool (SimSiam, appendix D).
-      weight_standardization: standardise the kernels; by default with group norm only, since the seed
-        paper names Batch Norm as the only normalisation after the swap.
       zero_init_residual: start the last convolution of every unit at zero, so that each unit starts as the
         identity. SimSiam (section 4) zeroes the last BN gamma of a branch; a pre-activation unit ends
         in a convolution. For training from scratch only.
@@ -73,7 +71,6 @@ def build_bit_resnet(
     graph = _Graph(
         norm=norm,
         num_groups=architecture.num_groups,
-        weight_standardization=norm == "group" if weight_standardization is None else weight_standardization,
         last_conv_initializer="zeros" if zero_init_residual else "he_normal",
     )
     images = tf.keras.Input([None, None, 3], name="images")
@@ -97,7 +94,6 @@ class _Graph:
 
     norm: str
     num_groups: int
-    weight_standardization: bool
     last_conv_initializer: str
 
     def root(self, x, channels: int, *, stem: str):
@@ -129,5 +125,5 @@ class _Graph:
         # Pad by hand and convolve VALID: TensorFlow's SAME pads a strided layer at the bottom and right only.
         if size > 1:
             x = tf.keras.layers.ZeroPadding2D(size // 2, name=name.replace("_conv", "_pad"))(x)
-        conv = layers.StandardizedConv2D if self.weight_standardization else tf.keras.layers.Conv2D
+        conv = layers.StandardizedConv2D if self.norm == "group" else tf.keras.layers.Conv2D
         return conv(channels, size, strides=stride, use_bias=False, kernel_initializer=initializer, name=name)(x)

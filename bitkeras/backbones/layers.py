@@ -64,8 +64,6 @@ def group_norm(name: str, *, groups: int) -> tf.keras.layers.Layer:
     return GroupNormalization(groups=groups, epsilon=GROUP_NORM_EPSILON, name=name)
 
 
-def batch_norm(name: str | None = None, *, affine: bool = True) -> tf.keras.layers.Layer:
-    """Batch norm at PyTorch's defaults; `affine=False` leaves out scale and offset."""
-    return tf.keras.layers.BatchNormalization(
-        momentum=BATCH_NORM_MOMENTUM, epsilon=BATCH_NORM_EPSILON, center=affine, scale=affine, name=name
-    )
+def batch_norm(name: str) -> tf.keras.layers.Layer:
+    """Batch norm at PyTorch's defaults."""
+    return tf.keras.layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, epsilon=BATCH_NORM_EPSILON, name=name)

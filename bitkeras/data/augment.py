@@ -1,6 +1,6 @@
 """View policies: a decoded image and a seed -> one augmented view.
 
-A policy is a function `(image, seed) -> view`: uint8 [H, W, 3] and int32 [2] -> float32 [S, S, 3] in
+A policy is a function `(image, seed) -> view`: uint8 [H, W, 3] and int64 [2] -> float32 [S, S, 3] in
 [-1, 1]. The same seed gives the same pixels. The operations and their ranges are MoCo v2's (Chen et al. 2020) as
 SimSiam uses them (arXiv 2011.10566, appendix A).
 """

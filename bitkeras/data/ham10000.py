@@ -40,8 +40,8 @@ def read_ham10000(data_dir: str | Path) -> ImageSource:
         raise UserError(f"The folder {folder} is empty; unpack the HAM10000 table and image folders into it.")
     table = _find_table(folder, files)
     rows = _read_rows(table)
-    by_id, num_copies = _index_images(files)
     image_ids = [row["image_id"] for row in rows]
+    by_id, num_unnamed, num_copies = _index_images(files, set(image_ids))
     _require_present(image_ids, by_id, table, folder)
     paths = [by_id[image_id] for image_id in image_ids]
     check_image_files(paths)
@@ -52,7 +52,7 @@ def read_ham10000(data_dir: str | Path) -> ImageSource:
         labels=np.array([HAM10000_CLASSES.index(row["dx"]) for row in rows], dtype=np.int32),
         class_names=HAM10000_CLASSES,
         groups=np.array([row["lesion_id"] for row in rows]),
-        notes=_notes(len(by_id) - len(rows), num_copies),
+        notes=_notes(num_unnamed, num_copies),
     )
 
 
@@ -115,11 +115,14 @@ def _clean_row(row: dict, where: str) -> dict[str, str]:
     return cleaned
 
 
-def _index_images(files: list[Path]) -> tuple[dict[str, Path], int]:
-    """{id: file} of all images, and how many identical copies were passed over."""
-    by_id, num_copies = {}, 0
+def _index_images(files: list[Path], named: set[str]) -> tuple[dict[str, Path], int, int]:
+    """{id: file} of the images in `named`; how many others there are, and how many identical copies."""
+    by_id, num_unnamed, num_copies = {}, 0, 0
     for path in files:
         if path.suffix.lower() not in IMAGE_ENDINGS:
+            continue
+        if path.stem not in named:
+            num_unnamed += 1
             continue
         first = by_id.setdefault(path.stem, path)
         if first is path:
@@ -129,7 +132,7 @@ def _index_images(files: list[Path]) -> tuple[dict[str, Path], int]:
                 f"The image id {path.stem} belongs to two files, {first} and {path}; keep the one that the table means."
             )
         num_copies += 1
-    return by_id, num_copies
+    return by_id, num_unnamed, num_copies
 
 
 def _is_kaggle_copy(a: Path, b: Path) -> bool:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import os
 from pathlib import Path
 
 import numpy as np
 
 from bitkeras.data.source import ImageSource, require_unique
 from bitkeras.errors import UserError
+from bitkeras.files import written_atomically
 
 PARTS = ("pretrain", "probe_train", "probe_val", "test")
 
@@ -110,14 +110,10 @@ SPLITS = {"paper": paper_split, "lesion": lesion_split}
 
 def save_split(split: Split, source: ImageSource, path: str | Path) -> None:
     """Writes a CSV with a line an image (image_id, lesion_id, class, part); class and lesion stay empty if unknown."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    with open(beside, "w", encoding="utf-8", newline="") as file:
+    with written_atomically(path) as beside, open(beside, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(_COLUMNS)
         writer.writerows((*known, part) for known, part in zip(_known_of_images(source), split.parts))
-    os.replace(beside, path)
 
 
 def load_split(path: str | Path, source: ImageSource) -> Split:

@@ -44,7 +44,9 @@ class ViewTrainer(tf.keras.Model):
         return self._record(self.view_loss(batch["views_a"], batch["views_b"], training=False))
 
     def _decayed(self, gradient, variable):
-        return (gradient + self.weight_decay * variable) * self.gradient_scale(variable)
+        # Replicas are summed, so each one brings its share of the penalty, as it does of the loss.
+        penalty = self.weight_decay / self.distribute_strategy.num_replicas_in_sync * variable
+        return (gradient + penalty) * self.gradient_scale(variable)
 
     def _scale(self, loss):
         """Loss of this replica -> what is differentiated: replicas are summed, float16 needs a loss scale."""

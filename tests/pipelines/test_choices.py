@@ -89,7 +89,7 @@ def test_an_unlabelled_folder_is_pretrained_without_knn_and_not_probed(phantoms,
     assert run.split_path.read_text().count(",pretrain") == 120
     with pytest.raises(UserError, match="no labels") as error:
         cli.run("probe", [f"--run_dir={tmp_path}"])
-    assert "\n" not in str(error.value) and not run.probe_path.exists()
+    assert "\n" not in str(error.value) and not (run.path / "probe").exists()
 
 
 def test_class_folders_are_pretrained_and_probed(phantoms, tmp_path):
