@@ -77,10 +77,18 @@ def test_lamb_trains_under_a_schedule_and_goes_on_from_a_checkpoint(policy, tmp_
     np.testing.assert_allclose(second.layer.kernel, first.layer.kernel, rtol=1e-6)
 
 
-def test_the_progress_bar_is_that_of_addons():
-    bar = addons.progress_bar()
-    assert type(bar).__module__.startswith("tensorflow_addons.callbacks")
-    assert isinstance(bar, tf.keras.callbacks.Callback)
+def test_the_progress_bar_is_that_of_addons_and_goes_on_where_a_run_does():
+    import tensorflow_addons
+
+    bar = addons.progress_bar(epochs_done=3)
+    assert isinstance(bar, tensorflow_addons.callbacks.TQDMProgressBar)
+    bar.set_params({"epochs": 5, "steps": 1, "metrics": []})
+    bar.on_train_begin()
+    for epoch in (3, 4):
+        bar.on_epoch_begin(epoch)
+        bar.on_epoch_end(epoch, {})
+    assert (bar.overall_progress_tqdm.n, bar.overall_progress_tqdm.total) == (5, 5)
+    bar.on_train_end()
 
 
 def test_addons_do_not_announce_their_end():

@@ -10,6 +10,9 @@ from bitkeras.evaluation.figures import COLOURS, plot_curves, plot_scores, plot_
 
 @pytest.fixture(autouse=True)
 def no_warnings():
+    # Some releases of Matplotlib warn about their own dependencies when they are imported.
+    import matplotlib.backends.backend_agg  # noqa: F401
+
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         yield
