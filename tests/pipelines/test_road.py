@@ -99,7 +99,7 @@ def test_tensorboard_holds_the_same_numbers(road):
         (tags.get(name, f"features/{name}"), row["epoch"]): value
         for row in rows
         for name, value in row.items()
-        if name not in ("epoch", "knn_chance")
+        if name not in ("epoch", "knn_chance", "num_images")
     }
     assert drawn.keys() == {*expected, ("views/pairs", 0)}
     np.testing.assert_allclose([float(drawn[key]) for key in expected], list(expected.values()), rtol=1e-6)
