@@ -75,9 +75,8 @@ class RunFolder:
           UserError: when the folder is no run folder.
         """
         if not self.config_path.is_file():
-            raise UserError(
-                f"{self.path} is no run folder (it has no config.json); pass one made by `bitkeras pretrain`."
-            )
+            what = "is no run folder (it has no config.json)" if self.path.is_dir() else "does not exist"
+            raise UserError(f"{self.path.absolute()} {what}; pass a folder made by `bitkeras pretrain`.")
         return json.loads(self.config_path.read_text())
 
     def write_json(self, path: Path, value) -> None:

@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> None:
 def usage() -> str:
     """What `bitkeras --help` prints."""
     listed = "\n".join(f"  {name:<12}{what}" for name, what in COMMANDS.items())
-    presets = ", ".join(sorted(path.stem for path in PRESETS.glob("*.flags")))
+    presets = ", ".join(_preset_names())
     return (
         "usage: bitkeras COMMAND [--flag=value ...]\n\n"
         f"Commands:\n{listed}\n\n"
@@ -76,8 +76,14 @@ def _with_presets(arguments: list[str]) -> list[str]:
         preset = PRESETS / f"{value}.flags"
         if name == "--flagfile" and not Path(value).is_file() and preset.is_file():
             argument = f"{name}={preset}"
+        elif name == "--flagfile" and value and not Path(value).is_file():
+            raise flags.Error(f"--flagfile={value} is no file and none of the presets {', '.join(_preset_names())}")
         resolved.append(argument)
     return resolved
+
+
+def _preset_names() -> list[str]:
+    return sorted(path.stem for path in PRESETS.glob("*.flags"))
 
 
 def _guarded(command: str, arguments: list[str]) -> int:

@@ -98,7 +98,8 @@ def pretrain(run: RunFolder, config: dict) -> None:
                 "a smaller --batch_size, --image_size or --backbone, and another --run_dir."
             ) from error
     save_encoder(run, config, encoder)
-    say(f"{run.path}: finished; next: bitkeras probe --run_dir={run.path}")
+    labelled = "" if source.labels is not None else " --dataset=image_folder --data_dir=LABELLED_IMAGES"
+    say(f"{run.path}: finished; next: bitkeras probe --run_dir={run.path}{labelled}")
 
 
 def find_split(run: RunFolder, source: ImageSource, config: dict) -> Split:

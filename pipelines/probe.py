@@ -13,8 +13,9 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from bitkeras.data import DATASETS, ImageSource
 from bitkeras.data.batches import naming_bad_images
-from bitkeras.data.splits import leakage_audit, load_split
+from bitkeras.data.splits import SPLITS, Split, leakage_audit, load_split, save_split
 from bitkeras.errors import UserError
 from bitkeras.evaluation import figures
 from bitkeras.evaluation.metrics import chance_level
@@ -24,12 +25,16 @@ from bitkeras.evaluation.report import write_report
 from bitkeras.runs import RunFolder
 from pipelines.command_flags import CommandFlags
 from pipelines.encoder_scores import EncoderScores
-from pipelines.runtime import read_run_source, say
+from pipelines.runtime import read_existing, say
+
+AS_PRETRAINED = "as_pretrained"
 
 FLAGS = CommandFlags()
 FLAGS.text("run_dir", None, "A run that `bitkeras pretrain` has finished.", required=True)
 FLAGS.text("name", "probe", "Folder of this probe below the run; another one for other flags.")
-FLAGS.text("data_dir", None, "Where the images are now; none: where pre-training found them.")
+FLAGS.choice("dataset", AS_PRETRAINED, [AS_PRETRAINED, *DATASETS], "Images to probe on; another set needs --data_dir.")
+FLAGS.text("data_dir", None, "The folder of the images; none: where pre-training found them.")
+FLAGS.choice("split", "paper", SPLITS, "Of another --dataset; the run's own images keep the run's split.")
 FLAGS.integer("trials", 3, "Linear classifiers with different seeds, averaged.", at_least=1)
 FLAGS.integer("epochs", 100, "Passes over the labelled training part.", at_least=1)
 FLAGS.number("focal_gamma", 4.0, "Gamma of the focal loss; 0 is cross-entropy.")
@@ -65,11 +70,16 @@ def probe(run: RunFolder, name: str, options: dict, *, data_dir: str | None = No
     if (results.path / "report.md").exists():
         say(f"{results.path}: this probe is already finished; its report is {results.path / 'report.md'}.")
         return
-    source = read_run_source(config, data_dir)
+    source = read_probed(config, options, data_dir)
     if source.labels is None:
-        raise UserError(f"{source.name} has no labels to probe with; probe on a labelled data set.")
-    split = load_split(run.split_path, source)
-    results.start(options)
+        raise UserError(
+            f"{source.name} has no labels to probe with; pass a labelled set, such as "
+            "--dataset=image_folder --data_dir=FOLDER."
+        )
+    split = find_split(run, results, source, options)
+    results.start({**options, "data_dir": data_dir and str(Path(data_dir).absolute())})
+    if options["dataset"] != AS_PRETRAINED:
+        save_split(split, source, results.split_path)
     tf.keras.utils.set_random_seed(options["seed"])
     with naming_bad_images(source):
         scores = EncoderScores(config, options, source, split)
@@ -93,13 +103,33 @@ def probe(run: RunFolder, name: str, options: dict, *, data_dir: str | None = No
         title=f"{title(config)}: {config['backbone']} on {source.name}",
         scores=rows,
         figures=pictures,
-        facts={**describe(run, name, options, scores), "leakage_share": leakage, **facts},
+        facts={**describe(run, name, options, scores, data_dir), "leakage_share": leakage, **facts},
     )
     for row in rows:
         low, high = row["interval"]
         score = f"balanced accuracy {row['balanced_accuracy']:.3f} [{low:.3f}, {high:.3f}]"
         say(f"  {row['name']:<42} {score}  macro F1 {row['macro_f1']:.3f}")
     say(f"report: {results.path / 'report.md'}; next: bitkeras push --run_dir={run.path} --push_dir=...")
+
+
+def read_probed(config: dict, options: dict, data_dir: str | None) -> ImageSource:
+    """The images that a probe with `options` is about."""
+    if options["dataset"] == AS_PRETRAINED:
+        return read_existing(config["dataset"], data_dir or config["data_dir"])
+    if data_dir is None:
+        raise UserError(
+            f"--dataset={options['dataset']} is not what the run was trained on; say where with --data_dir."
+        )
+    return read_existing(options["dataset"], data_dir)
+
+
+def find_split(run: RunFolder, results: RunFolder, source: ImageSource, options: dict) -> Split:
+    """The run's split, or for another data set the probe's own."""
+    if options["dataset"] == AS_PRETRAINED:
+        return load_split(run.split_path, source)
+    if results.split_path.exists():
+        return load_split(results.split_path, source)
+    return SPLITS[options["split"]](source, seed=options["seed"])
 
 
 def require_finished(run: RunFolder) -> None:
@@ -114,7 +144,7 @@ def require_finished(run: RunFolder) -> None:
 def title(config: dict) -> str:
     """What the encoder of a run is."""
     start = "random weights" if config["weights"] == "none" else "BiT weights"
-    return f"{config['method']} from {start}, {config['epochs']} epochs"
+    return f"{config['method']} from {start}, {config['epochs']} epoch{'s' if config['epochs'] > 1 else ''}"
 
 
 def draw(run: RunFolder, folder: Path, scores: EncoderScores, rows: list[dict], test_features) -> dict[str, Path]:
@@ -128,17 +158,17 @@ def draw(run: RunFolder, folder: Path, scores: EncoderScores, rows: list[dict], 
     return dict(zip(captions, paths.values()))
 
 
-def describe(run: RunFolder, name: str, options: dict, scores: EncoderScores) -> dict:
+def describe(run: RunFolder, name: str, options: dict, scores: EncoderScores, data_dir: str | None) -> dict:
     """What a reader of the report must know, and the commands that make it again."""
     config = scores.config
     parts = ", ".join(f"{part} {len(indices)}" for part, indices in scores.indices.items())
     commands = {
         "pretrain": {"run_dir": run.path, **config},
-        "probe": {"run_dir": run.path, "name": name, **options},
+        "probe": {"run_dir": run.path, "name": name, **options, **({"data_dir": data_dir} if data_dir else {})},
     }
     return {
         "data": scores.source.summary(),
-        "split": f"{config['split']} ({parts})",
+        "split": f"{config['split'] if options['dataset'] == AS_PRETRAINED else options['split']} ({parts})",
         "chance_level": chance_level(scores.num_classes),
         "num_test_images": len(scores.indices["test"]),
         "num_test_lesions": None if scores.groups is None else len(set(scores.groups)),

@@ -12,15 +12,14 @@ import json
 import numpy as np
 import tensorflow as tf
 
-from bitkeras.data.splits import load_split
 from bitkeras.errors import UserError
 from bitkeras.runs import RunFolder
 from export.push import MANIFEST, push
 from export.servable import Servable
 from export.versions import latest_version, list_versions, version_path
 from pipelines.command_flags import CommandFlags
-from pipelines.probe import require_finished
-from pipelines.runtime import read_run_source, say
+from pipelines.probe import find_split, read_probed, require_finished
+from pipelines.runtime import say
 
 FLAGS = CommandFlags()
 FLAGS.text("run_dir", None, "A run that `bitkeras probe` has scored.", required=True)
@@ -57,8 +56,9 @@ def push_run(
     if already_pushed(push_dir, version, contents):
         say(f"{version_path(push_dir, version)} already holds this encoder and probe; nothing to do.")
         return
-    source = read_run_source(config, data_dir)
-    test = load_split(run.split_path, source).indices("test")[:check_images]
+    options = RunFolder(run.path / name).config()
+    source = read_probed(config, options, data_dir or options["data_dir"])
+    test = find_split(run, RunFolder(run.path / name), source, options).indices("test")[:check_images]
     with np.load(probe_path) as probe:
         servable = Servable(
             tf.keras.models.load_model(run.encoder_path),

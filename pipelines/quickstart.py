@@ -6,6 +6,7 @@ would run on your own images, each printed first. Run again, it goes on where it
 
 from __future__ import annotations
 
+import csv
 import time
 from pathlib import Path
 
@@ -32,12 +33,21 @@ def quickstart(output_dir: Path, *, num_images: int, preset: str) -> None:
     step("pretrain", f"--flagfile={preset}", f"--data_dir={data_dir}", f"--run_dir={run_dir}")
     step("probe", f"--run_dir={run_dir}")
     step("push", f"--run_dir={run_dir}", f"--push_dir={push_dir}")
-    step("predict", f"--push_dir={push_dir}", str(min(data_dir.rglob("*.jpg"))))
+    image_id, dx = first_test_image(run_dir / "split.csv")
+    step("predict", f"--push_dir={push_dir}", str(next(data_dir.rglob(f"{image_id}.jpg"))))
+    say(f"That image is of the test part; it was drawn as {dx}.")
     say(f"\nDone in {(time.perf_counter() - started) / 60:.1f} minutes. Look at")
     say(f"  the report     {run_dir / 'probe' / 'report.md'}")
     say(f"  the curves     tensorboard --logdir {run_dir / 'tensorboard'}")
     say(f"  the SavedModel {push_dir}")
     say("and then run the same commands on your own folder; `bitkeras --help` lists them.")
+
+
+def first_test_image(split_path: Path) -> tuple[str, str]:
+    """(image id, class) of the first test image in a saved split."""
+    with open(split_path, newline="") as file:
+        row = next(row for row in csv.DictReader(file) if row["part"] == "test")
+    return row["image_id"], row["class"]
 
 
 def draw(data_dir: Path, num_images: int) -> None:

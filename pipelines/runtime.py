@@ -21,9 +21,9 @@ def define_data_flags(flags: CommandFlags, datasets: Iterable[str]) -> None:
     flags.text("data_dir", None, "The folder of the images.", required=True)
 
 
-def read_run_source(config: dict, data_dir: str | None) -> ImageSource:
-    """The images of a run, from `data_dir` if they have moved; a folder that is missing is not made."""
-    source = read_source(config["dataset"], require_folder(data_dir or config["data_dir"]))
+def read_existing(dataset: str, data_dir: str) -> ImageSource:
+    """The images of a folder that must be there; phantoms are not drawn anew."""
+    source = read_source(dataset, require_folder(data_dir))
     say(source.summary())
     return source
 

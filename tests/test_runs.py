@@ -50,7 +50,7 @@ def test_check_writes_nothing(tmp_path):
 
 
 def test_what_is_no_run_folder_says_so(tmp_path):
-    with pytest.raises(UserError, match="nowhere is no run folder.*bitkeras pretrain"):
+    with pytest.raises(UserError, match="nowhere does not exist.*bitkeras pretrain"):
         RunFolder(tmp_path / "nowhere").config()
 
 

@@ -82,7 +82,7 @@ def class_folders(phantoms, root, names):
         shutil.copy(path, root / names[label] / f"{image_id}.jpg")
 
 
-def test_an_unlabelled_folder_is_pretrained_without_knn_and_not_probed(phantoms, tmp_path):
+def test_an_unlabelled_folder_is_pretrained_without_knn_and_probed_on_labelled_images(phantoms, tmp_path):
     run = pretrained(phantoms, tmp_path, "--dataset=unlabelled_folder")
     for row in run.metrics():
         assert not [name for name in row if name.startswith("knn")] and row["spread"] > 0
@@ -90,6 +90,18 @@ def test_an_unlabelled_folder_is_pretrained_without_knn_and_not_probed(phantoms,
     with pytest.raises(UserError, match="no labels") as error:
         cli.run("probe", [f"--run_dir={tmp_path}"])
     assert "\n" not in str(error.value) and not (run.path / "probe").exists()
+    with pytest.raises(UserError, match="say where with --data_dir"):
+        cli.run("probe", [f"--run_dir={tmp_path}", "--dataset=ham10000"])
+    labelled = ["--dataset=ham10000", f"--data_dir={phantoms}", "--split=lesion"]
+    cli.run("probe", [f"--run_dir={tmp_path}", *labelled, *QUICK_PROBE])
+    # The probe's own split, by lesion; the run's has no test part.
+    lines = (run.path / "probe" / "split.csv").read_text().splitlines()[1:]
+    of_lesion = {}
+    for _, lesion, _, part in (line.split(",") for line in lines):
+        of_lesion.setdefault(lesion, set()).add(part)
+    assert len(lines) == 120 and all(len(parts) == 1 for parts in of_lesion.values())
+    cli.run("push", [f"--run_dir={tmp_path}", f"--push_dir={tmp_path / 'served'}"])
+    assert (tmp_path / "served" / "1" / "saved_model.pb").is_file()
 
 
 def test_class_folders_are_pretrained_and_probed(phantoms, tmp_path):

@@ -132,7 +132,7 @@ def test_a_folder_that_cannot_be_made_is_named(phantoms, tmp_path, capfd):
 def test_what_is_no_run_is_neither_probed_nor_pushed(tmp_path, capfd):
     for arguments in (["probe"], ["push", f"--push_dir={tmp_path}"]):
         code, line = fail([*arguments, f"--run_dir={tmp_path}/nowhere"], capfd)
-        assert code == 1 and f"{tmp_path}/nowhere is no run folder" in line
+        assert code == 1 and f"{tmp_path}/nowhere does not exist" in line
     assert not list(tmp_path.iterdir())
 
 
