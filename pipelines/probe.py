@@ -25,6 +25,7 @@ from bitkeras.evaluation.report import write_report
 from bitkeras.runs import RunFolder
 from pipelines.command_flags import CommandFlags
 from pipelines.encoder_scores import EncoderScores
+from pipelines.pretrain import find_split
 from pipelines.runtime import read_existing, say
 
 AS_PRETRAINED = "as_pretrained"
@@ -76,7 +77,7 @@ def probe(run: RunFolder, name: str, options: dict, *, data_dir: str | None = No
             f"{source.name} has no labels to probe with; pass a labelled set, such as "
             "--dataset=image_folder --data_dir=FOLDER."
         )
-    split = find_split(run, results, source, options)
+    split = find_probed_split(run, results, source, options)
     results.start({**options, "data_dir": data_dir and str(Path(data_dir).absolute())})
     if options["dataset"] != AS_PRETRAINED:
         save_split(split, source, results.split_path)
@@ -123,13 +124,11 @@ def read_probed(config: dict, options: dict, data_dir: str | None) -> ImageSourc
     return read_existing(options["dataset"], data_dir)
 
 
-def find_split(run: RunFolder, results: RunFolder, source: ImageSource, options: dict) -> Split:
+def find_probed_split(run: RunFolder, results: RunFolder, source: ImageSource, options: dict) -> Split:
     """The run's split, or for another data set the probe's own."""
     if options["dataset"] == AS_PRETRAINED:
         return load_split(run.split_path, source)
-    if results.split_path.exists():
-        return load_split(results.split_path, source)
-    return SPLITS[options["split"]](source, seed=options["seed"])
+    return find_split(results, source, options)
 
 
 def require_finished(run: RunFolder) -> None:

@@ -18,7 +18,7 @@ from export.push import MANIFEST, push
 from export.servable import Servable
 from export.versions import latest_version, list_versions, version_path
 from pipelines.command_flags import CommandFlags
-from pipelines.probe import find_split, read_probed, require_finished
+from pipelines.probe import find_probed_split, read_probed, require_finished
 from pipelines.runtime import say
 
 FLAGS = CommandFlags()
@@ -58,7 +58,7 @@ def push_run(
         return
     options = RunFolder(run.path / name).config()
     source = read_probed(config, options, data_dir or options["data_dir"])
-    test = find_split(run, RunFolder(run.path / name), source, options).indices("test")[:check_images]
+    test = find_probed_split(run, RunFolder(run.path / name), source, options).indices("test")[:check_images]
     with np.load(probe_path) as probe:
         servable = Servable(
             tf.keras.models.load_model(run.encoder_path),
