@@ -1,24 +1,34 @@
-"""View policies: a decoded image and a seed -> one augmented view.
+"""View policies: decoded images and their seeds -> augmented views.
 
-A policy is a function `(image, seed) -> view`: uint8 [H, W, 3] and int64 [2] -> float32 [S, S, 3] in
-[-1, 1]. The same seed gives the same pixels. The operations and their ranges are MoCo v2's (Chen et al. 2020) as
-SimSiam uses them (arXiv 2011.10566, appendix A).
+The same seed gives the same pixels, whatever stands beside the image in its batch. The operations and their ranges are
+MoCo v2's (Chen et al. 2020) as SimSiam uses them (arXiv 2011.10566, appendix A).
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable
 
 import tensorflow as tf
 
+from bitkeras.data.augment_draws import draw_parameters, draw_uniforms, draw_windows
+from bitkeras.data.augment_pixels import crop_and_resize, finish_views
 from bitkeras.data.preprocess import to_model_range
 from bitkeras.errors import UserError
 
-Policy = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
-# ITU-R 601 luma, which Pillow's grey conversion and torchvision use.
-LUMA = (0.299, 0.587, 0.114)
+
+@dataclasses.dataclass(frozen=True)
+class Policy:
+    """How views are made.
+
+    Attributes:
+      make_views: `(images, seeds, *, num_views)` -> float32 [num_views, N, S, S, 3] in [-1, 1]. `images` are N tensors,
+        uint8 [H, W, 3] of any sizes; `seeds` int64 [N, 3] with (seed, epoch, image) of each.
+      num_images: N that suits it best.
+    """
+
+    make_views: Callable[..., tf.Tensor]
+    num_images: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +69,8 @@ RECIPES = {
         vertical_flip=True,
     ),
 }
+# Images a call: enough to share the cost of an op, few enough to be traced in a second and to stay in the cache.
+GROUP = 8
 VIEW_POLICIES = (*RECIPES, "keras_cv")
 
 
@@ -72,96 +84,47 @@ def make_policy(name: str, *, image_size: int, seed: int = 0) -> Policy:
       UserError: for an unknown name.
     """
     if name == "keras_cv":
-        from bitkeras.data.augment_keras_cv import make_keras_cv_policy
+        from bitkeras.data.augment_keras_cv import make_keras_cv_view
 
-        return make_keras_cv_policy(RECIPES["simsiam"], image_size=image_size, seed=seed)
+        make_view = make_keras_cv_view(RECIPES["simsiam"], image_size=image_size, seed=seed)
+        # One image a call: the layers are traced anew for every image of a call, and that takes seconds.
+        return Policy(lambda *args, **kwargs: _one_by_one(make_view, *args, **kwargs), num_images=1)
     if name not in RECIPES:
         raise UserError(f"There is no view policy {name!r}; pass one of {', '.join(VIEW_POLICIES)}.")
     recipe = RECIPES[name]
-    return lambda image, seed: _view(image, seed, recipe, image_size)
+    return Policy(lambda *args, **kwargs: _views(recipe, image_size, *args, **kwargs), num_images=GROUP)
 
 
-def _view(image, seed, recipe: Recipe, image_size: int):
-    seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 6))
-    view = random_resized_crop(image, seeds[0], area=recipe.crop_area, image_size=image_size) / 255.0
-    view = _sometimes(recipe.jitter_probability, seeds[1], lambda: colour_jitter(view, seeds[1], recipe), view)
-    view = _sometimes(recipe.grey_probability, seeds[2], lambda: grey(view), view)
-    if recipe.blur_probability:
-        view = _sometimes(recipe.blur_probability, seeds[3], lambda: gaussian_blur(view, seeds[3], image_size), view)
-    view = _sometimes(0.5, seeds[4], lambda: view[:, ::-1], view)
-    if recipe.vertical_flip:
-        view = _sometimes(0.5, seeds[5], lambda: view[::-1], view)
-    return tf.ensure_shape(to_model_range(view * 255.0), [image_size, image_size, 3])
+def _views(recipe: Recipe, image_size: int, images, seeds, *, num_views: int):
+    uniforms = draw_uniforms(seeds, num_views=num_views)
+    sizes = tf.stack([tf.shape(image)[:2] for image in images], axis=1)
+    windows = draw_windows(uniforms, sizes[0], sizes[1], area=recipe.crop_area)
+    crops = crop_and_resize(images, windows, image_size=image_size)
+    draws = draw_parameters(tf.reshape(uniforms, [-1, uniforms.shape[-1]]), recipe, image_size=image_size)
+    views = finish_views(tf.reshape(crops, [-1, image_size, 3, image_size]), draws)
+    return tf.reshape(views, [num_views, len(images), image_size, image_size, 3])
 
 
-def _sometimes(probability: float, seed, changed: Callable[[], tf.Tensor], unchanged):
-    # The coin and the operation's own draw must not share their bits.
-    coin = tf.random.stateless_uniform([], tf.random.experimental.stateless_fold_in(seed, 1))
-    return tf.cond(coin < probability, changed, lambda: unchanged)
+def _one_by_one(make_view, images, seeds, *, num_views: int):
+    del seeds
+    return tf.stack([tf.stack([make_view(image) for image in images]) for _ in range(num_views)])
 
 
-def random_resized_crop(image, seed, *, area: tuple[float, float], image_size: int):
-    """[H, W, 3] -> a random window, resized: float32 [image_size, image_size, 3] in [0, 255].
+def random_crops(images, seeds, *, area: tuple[float, float], image_size: int):
+    """The crop and the left-to-right flip of a policy alone, as BiT is trained.
 
-    The window's area is uniform in `area` and its aspect ratio log-uniform in (3/4, 4/3); after ten windows that
-    stand over the border, the largest centred one (torchvision's RandomResizedCrop).
+    Args:
+      images, seeds: N images and their seeds, as in `Policy`.
+      area: smallest and largest share of an image that its crop covers.
+      image_size: S.
+
+    Returns:
+      float32 [N, S, S, 3] in [-1, 1].
     """
-    height, width = (tf.cast(side, tf.float32) for side in tf.unstack(tf.shape(image)[:2]))
-    draws = tf.random.stateless_uniform([4, 10], seed)
-    areas = (area[0] + draws[0] * (area[1] - area[0])) * height * width
-    ratios = tf.exp((2 * draws[1] - 1) * math.log(4 / 3))
-    widths, heights = tf.round(tf.sqrt(areas * ratios)), tf.round(tf.sqrt(areas / ratios))
-    fits = (widths >= 1) & (widths <= width) & (heights >= 1) & (heights <= height)
-    first = tf.argmax(tf.cast(fits, tf.int32))
-    found = tf.reduce_any(fits)
-    window_width = tf.where(found, widths[first], tf.minimum(width, tf.round(height * 4 / 3)))
-    window_height = tf.where(found, heights[first], tf.minimum(height, tf.round(width * 4 / 3)))
-    top = tf.where(found, draws[2, first], 0.5) * (height - window_height + 1)
-    left = tf.where(found, draws[3, first], 0.5) * (width - window_width + 1)
-    top, left = (tf.cast(tf.floor(start), tf.int32) for start in (top, left))
-    window = image[top : top + tf.cast(window_height, tf.int32), left : left + tf.cast(window_width, tf.int32)]
-    # antialias: without it a window larger than the view is sampled at single pixels, which Pillow never does.
-    return tf.image.resize(window, [image_size, image_size], antialias=True)
-
-
-def colour_jitter(image, seed, recipe: Recipe):
-    """[H, W, 3] in [0, 1] -> brightness, contrast, saturation and hue changed, in random order."""
-    draws = tf.random.stateless_uniform([4], seed, -1.0, 1.0)
-    operations = [
-        lambda x: x * (1 + recipe.brightness * draws[0]),
-        lambda x: _blend(x, tf.reduce_mean(_luma(x)), 1 + recipe.contrast * draws[1]),
-        lambda x: _blend(x, _luma(x), 1 + recipe.saturation * draws[2]),
-        lambda x: tf.image.adjust_hue(x, recipe.hue * draws[3]),
-    ]
-    order = tf.random.experimental.stateless_shuffle(tf.range(4), tf.random.experimental.stateless_fold_in(seed, 2))
-    for position in range(4):
-        image = tf.clip_by_value(
-            tf.switch_case(order[position], [lambda x=image, op=op: op(x) for op in operations]), 0.0, 1.0
-        )
-    return image
-
-
-def _luma(image):
-    return tf.reduce_sum(image * LUMA, axis=-1, keepdims=True)
-
-
-def _blend(image, other, factor):
-    return other + (image - other) * factor
-
-
-def grey(image):
-    """[H, W, 3] -> its luma in three channels."""
-    return tf.repeat(_luma(image), 3, axis=-1)
-
-
-def gaussian_blur(image, seed, image_size: int):
-    """[S, S, 3] -> blurred by a Gaussian of sigma uniform in (0.1, 2) px at 224 px, in proportion at other sizes."""
-    # SimSiam's sigma belongs to views of 224 px; the same 2 px at 64 px would wipe out every pigment network.
-    sigma = tf.random.stateless_uniform([], seed, 0.1, 2.0) * (image_size / 224)
-    radius = max(1, math.ceil(3 * 2.0 * image_size / 224))
-    offsets = tf.range(-radius, radius + 1, dtype=tf.float32)
-    weights = tf.nn.softmax(-0.5 * (offsets / sigma) ** 2)
-    padded = tf.pad(image, [[radius, radius], [radius, radius], [0, 0]], mode="REFLECT")[tf.newaxis]
-    kernel = tf.tile(weights[:, tf.newaxis, tf.newaxis, tf.newaxis], [1, 1, 3, 1])
-    padded = tf.nn.depthwise_conv2d(padded, kernel, [1, 1, 1, 1], "VALID")
-    return tf.nn.depthwise_conv2d(padded, tf.transpose(kernel, [1, 0, 2, 3]), [1, 1, 1, 1], "VALID")[0]
+    uniforms = draw_uniforms(seeds, num_views=1)
+    sizes = tf.stack([tf.shape(image)[:2] for image in images], axis=1)
+    windows = draw_windows(uniforms, sizes[0], sizes[1], area=area)
+    crops = tf.transpose(crop_and_resize(images, windows, image_size=image_size)[0], [0, 3, 1, 2])
+    # Each image for itself, half of the time: BiT's first release flipped whole batches or none.
+    mirrored = draw_parameters(uniforms[0], Recipe(), image_size=image_size).mirrored
+    return to_model_range(tf.where(mirrored[:, tf.newaxis, tf.newaxis, tf.newaxis], crops[:, :, ::-1], crops))

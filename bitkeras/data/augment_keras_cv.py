@@ -7,8 +7,8 @@ import tensorflow as tf
 from bitkeras.data.preprocess import to_model_range
 
 
-def make_keras_cv_policy(recipe, *, image_size: int, seed: int):
-    """A policy as in `augment.make_policy`; the per-image seed is not used (keras-cv's layers are stateful).
+def make_keras_cv_view(recipe, *, image_size: int, seed: int):
+    """A function: uint8 [H, W, 3] -> a view, float32 [S, S, 3] in [-1, 1], another one at every call.
 
     As near to the recipe as keras-cv 0.9's layers come: the colour operations run in a fixed order, brightness is
     added instead of multiplied, saturation is changed in HSV, and the crop's aspect ratio is relative to the image's.
@@ -40,8 +40,7 @@ def make_keras_cv_policy(recipe, *, image_size: int, seed: int):
         layers.RandomFlip("horizontal_and_vertical" if recipe.vertical_flip else "horizontal", seed=seed + 5),
     )
 
-    def policy(image, seed):
-        del seed
+    def make_view(image):
         view = tf.cast(image, tf.float32)
         # The crop layer samples single pixels and would alias a large photograph.
         view = tf.image.resize(view, tf.minimum(tf.shape(view)[:2], 2 * image_size), antialias=True)
@@ -52,8 +51,8 @@ def make_keras_cv_policy(recipe, *, image_size: int, seed: int):
         return tf.ensure_shape(to_model_range(view), [image_size, image_size, 3])
 
     # Layers make their generators at the first call, and tf.data may not create variables.
-    policy(tf.zeros([2 * image_size, 2 * image_size, 3]), None)
-    return policy
+    make_view(tf.zeros([2 * image_size, 2 * image_size, 3]))
+    return make_view
 
 
 def _sampler(keras_cv, seed: int):

@@ -1,4 +1,4 @@
-"""View operations against slow references, and policies by what they do over many seeds."""
+"""What is drawn by its distribution, what is done to pixels against slow references, and policies as a whole."""
 
 import colorsys
 import itertools
@@ -9,39 +9,250 @@ import pytest
 import tensorflow as tf
 from reference import augment_reference as reference
 
-from bitkeras.data import augment
-from bitkeras.data.augment import RECIPES, VIEW_POLICIES, Recipe, colour_jitter, gaussian_blur, make_policy
+from bitkeras.data import augment_draws as drawing
+from bitkeras.data import augment_pixels as pixels
+from bitkeras.data.augment import RECIPES, VIEW_POLICIES, Recipe, make_policy, random_crops
+from bitkeras.data.augment_draws import Draws, draw_parameters, draw_uniforms, draw_windows
 from bitkeras.data.preprocess import decode_image, resize
 from bitkeras.errors import UserError
 
 NOTHING = {"jitter_probability": 0.0, "grey_probability": 0.0, "blur_probability": 0.0}
 STILL = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0}
+JITTER = ("brightness", "contrast", "saturation", "hue")
+STEP_NAMES = {drawing.BRIGHTNESS: "brightness", drawing.CONTRAST: "contrast", drawing.SATURATION: "saturation"}
+STEP_NAMES.update({drawing.HUE: "hue", drawing.GREY: "grey"})
 
 
 def random_image(height, width, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def over_seeds(function, number):
-    """[number, ...]: the function of seeds (7, 0), (7, 1), ... inside tf.data."""
-    seeds = tf.data.Dataset.range(number).map(lambda n: tf.stack([7, tf.cast(n, tf.int32)]))
-    return next(iter(seeds.map(function).batch(number))).numpy()
+def repeated(function, number):
+    """[number, ...]: what the function gives in `number` calls inside tf.data."""
+    return next(iter(tf.data.Dataset.range(number).map(lambda _: function()).batch(number))).numpy()
 
 
-def views_of(image, number, monkeypatch, image_size=16, **fields):
-    """Views by a recipe of its own, in [-1, 1]."""
+def seeds_of(number, seed=7, epoch=0):
+    return np.stack([np.full(number, seed), np.full(number, epoch), np.arange(number)], axis=1).astype(np.int64)
+
+
+def views_of(images, monkeypatch, image_size=16, **fields):
+    """Two views of each image by a recipe of its own, [2, N, S, S, 3] in [-1, 1]."""
     monkeypatch.setitem(RECIPES, "own", Recipe(**fields))
-    policy = make_policy("own", image_size=image_size)
-    return over_seeds(lambda seed: policy(tf.constant(image), seed), number)
-
-
-def changed(views, others):
-    return (np.abs(views - others) > 1e-6).any(axis=(1, 2, 3))
+    make_views = make_policy("own", image_size=image_size).make_views
+    return make_views([tf.constant(image) for image in images], seeds_of(len(images)), num_views=2).numpy()
 
 
 def within_binomial(hits, probability):
     """Within four standard deviations."""
     return abs(np.mean(hits) - probability) <= 4 * math.sqrt(probability * (1 - probability) / len(hits))
+
+
+def assert_uniform(values, low, high):
+    assert values.min() >= low - 1e-5 and values.max() <= high + 1e-5
+    uniform = np.linspace(low, high, 20000)
+    distance = reference.kolmogorov_distance(values, uniform)
+    assert distance < reference.kolmogorov_limit(len(values), 20000)
+
+
+# What is drawn.
+
+NUMBER = 3000
+
+
+@pytest.fixture(scope="module")
+def uniforms():
+    """[NUMBER, U], of one view of each of NUMBER images."""
+    return draw_uniforms(tf.constant(seeds_of(NUMBER)), num_views=1).numpy()[0]
+
+
+@pytest.mark.parametrize("row", [(1, 0, 0), (-3, 5, 12345), (2**40 + 1, 2**31 - 1, 2**33)])
+def test_uniforms_are_philox_with_the_seed_as_key_and_epoch_and_image_as_counter(row):
+    found = draw_uniforms(tf.constant([row, (1, 2, 3)], tf.int64), num_views=2).numpy()
+    seed, epoch, image = row
+    expected = reference.philox_uniforms(seed % 2**64, (image << 64) + (epoch << 32), found[:, 0].size)
+    np.testing.assert_array_equal(found[:, 0].ravel(), expected.astype(np.float32))
+
+
+def test_uniforms_are_uniform_and_independent(uniforms):
+    assert uniforms.min() >= 0 and uniforms.max() < 1
+    assert abs(uniforms.mean() - 0.5) < 4 * math.sqrt(1 / 12 / uniforms.size)
+    # Five: there are many pairs.
+    limit = 5 / math.sqrt(NUMBER)
+    assert np.abs(np.corrcoef(uniforms.T) - np.eye(uniforms.shape[1])).max() < limit
+    # Of images that follow each other, of the views of a pair, of epochs and of seeds, too.
+    assert abs(np.corrcoef(uniforms[1:].ravel(), uniforms[:-1].ravel())[0, 1]) < 5 / math.sqrt(uniforms.size)
+    pairs = draw_uniforms(tf.constant(seeds_of(200)), num_views=2).numpy()
+    np.testing.assert_array_equal(pairs[0], uniforms[:200])
+    others = [
+        draw_uniforms(tf.constant(rows), num_views=1).numpy()[0] for rows in (seeds_of(200, epoch=1), seeds_of(200, 8))
+    ]
+    for one, other in itertools.combinations([pairs[0], pairs[1], *others], 2):
+        assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 5 / math.sqrt(one.size)
+
+
+@pytest.mark.parametrize(("height", "width"), [(48, 48), (36, 48), (24, 60), (450, 600)])
+def test_windows_are_distributed_as_torchvisions(uniforms, height, width):
+    area = (0.2, 1.0)
+    tops, lefts, heights, widths = draw_windows(tf.constant(uniforms), height, width, area=area).numpy().astype(float).T
+    rng = np.random.default_rng(0)
+    expected = np.array([reference.crop_window(height, width, area, rng) for _ in range(12000)], float).T
+    limit = reference.kolmogorov_limit(NUMBER, 12000)
+    for found, wanted in (
+        (heights * widths, expected[2] * expected[3]),
+        (widths / heights, expected[3] / expected[2]),
+        (tops, expected[0]),
+        (lefts, expected[1]),
+    ):
+        assert reference.kolmogorov_distance(found, wanted) < limit
+        for share in (0.1, 0.5, 0.9):
+            spread = 4 * math.sqrt(share * (1 - share) / NUMBER)
+            low, high = np.quantile(wanted, [max(share - spread, 0), min(share + spread, 1)])
+            assert low <= np.quantile(found, share) <= high
+        assert abs(found.mean() - wanted.mean()) < 5 * wanted.std() / math.sqrt(NUMBER) + 1e-9
+    correlation = np.corrcoef(heights * widths, widths / heights)[0, 1]
+    assert abs(correlation - np.corrcoef(expected[2] * expected[3], expected[3] / expected[2])[0, 1]) < 0.1
+
+
+def test_windows_stay_inside_the_image_and_reach_its_borders(uniforms):
+    tops, lefts, heights, widths = draw_windows(tf.constant(uniforms), 40, 60, area=(0.35, 1.0)).numpy().T
+    assert tops.min() == 0 and lefts.min() == 0
+    assert (tops + heights).max() == 40 and (lefts + widths).max() == 60
+    areas = heights * widths / (40 * 60)
+    # Whole sides: half a pixel on each.
+    assert areas.min() > 0.35 - 0.03 and areas.max() <= 1
+    assert (widths / heights).min() > 3 / 4 - 0.06 and (widths / heights).max() < 4 / 3 + 0.06
+
+
+def test_every_image_has_windows_of_its_own_size(uniforms):
+    sizes = np.random.default_rng(0).integers(1, 300, (NUMBER, 2))
+    windows = draw_windows(tf.constant(uniforms), sizes[:, 0], sizes[:, 1], area=(0.2, 1.0)).numpy()
+    assert (windows[:, :2] >= 0).all() and (windows[:, 2:] >= 1).all()
+    assert (windows[:, :2] + windows[:, 2:] <= sizes).all()
+    for n in range(0, NUMBER, 100):
+        alone = draw_windows(tf.constant(uniforms[n]), *sizes[n], area=(0.2, 1.0))
+        np.testing.assert_array_equal(alone, windows[n])
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "window"),
+    [(20, 200, (20, 27)), (200, 20, (27, 20)), (40, 40, (40, 40)), (1, 1, (1, 1)), (2, 900, (2, 3))],
+)
+def test_where_no_window_fits_the_largest_centred_one_is_taken(uniforms, height, width, window):
+    windows = draw_windows(tf.constant(uniforms[:200]), height, width, area=(0.9999, 1.0)).numpy()
+    np.testing.assert_array_equal(windows[:, 2:], np.broadcast_to(window, (200, 2)))
+    centres = windows[:, :2] + windows[:, 2:] / 2
+    assert np.abs(centres - np.array([height, width]) / 2).max() <= 0.5
+
+
+def parameters(uniforms, image_size=64, **fields):
+    draws = draw_parameters(tf.constant(uniforms), Recipe(**fields), image_size=image_size)
+    return Draws(*(values.numpy() for values in draws))
+
+
+def strengths_by_name(draws):
+    """The strengths of the views that are jittered: {name: [n]}."""
+    jittered = draws.steps[:, 0] != drawing.NOTHING
+    order, strengths = draws.steps[jittered, :4], draws.strengths[jittered, :4]
+    return {STEP_NAMES[step]: strengths[order == step] for step in range(drawing.BRIGHTNESS, drawing.GREY)}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_coins_and_strengths_are_the_recipes(uniforms, name):
+    recipe = RECIPES[name]
+    draws = Draws(*(values.numpy() for values in draw_parameters(tf.constant(uniforms), recipe, image_size=64)))
+    jittered = draws.steps[:, 0] != drawing.NOTHING
+    happened = {
+        "jitter": (jittered, recipe.jitter_probability),
+        "grey": (draws.steps[:, 4] == drawing.GREY, recipe.grey_probability),
+        "blur": (draws.blurred, recipe.blur_probability),
+        "left to right": (draws.mirrored, 0.5),
+        "top to bottom": (draws.upside_down, 0.5 if recipe.vertical_flip else 0.0),
+    }
+    for operation, (hits, probability) in happened.items():
+        assert within_binomial(hits, probability), f"{operation} in {np.mean(hits):.3f} of the views"
+    assert (draws.steps[~jittered, :4] == drawing.NOTHING).all()
+    for operation, strengths in strengths_by_name(draws).items():
+        middle, extent = float(operation != "hue"), getattr(recipe, operation)
+        assert_uniform(strengths, middle - extent, middle + extent)
+    assert_uniform(draws.sigma, 0.1 * 64 / 224, 2.0 * 64 / 224)
+
+
+def test_coins_strengths_and_order_are_independent(uniforms):
+    draws = parameters(uniforms, vertical_flip=True)
+    jittered = draws.steps[:, 0] != drawing.NOTHING
+    all_of_them = [draws.steps[:, 4] == drawing.GREY, draws.blurred, draws.mirrored, draws.upside_down, draws.sigma]
+    of_jittered = np.array([*(values[jittered] for values in all_of_them), *strengths_by_name(draws).values()], float)
+    of_jittered = np.concatenate([of_jittered, [(draws.steps[jittered] == drawing.HUE).argmax(axis=1)]])
+    for rows in (of_jittered, np.array([jittered, *all_of_them], float)):
+        assert np.abs(np.corrcoef(rows) - np.eye(len(rows))).max() < 4.5 / math.sqrt(rows.shape[1])
+
+
+def test_every_order_is_as_likely(uniforms):
+    orders = parameters(uniforms, jitter_probability=1.0).steps[:, :4]
+    found, counts = np.unique(orders, axis=0, return_counts=True)
+    assert {tuple(order) for order in found} == set(itertools.permutations(range(drawing.BRIGHTNESS, drawing.GREY)))
+    # Chi-square with 23 degrees of freedom exceeds 49.7 once in a thousand times.
+    assert ((counts - NUMBER / 24) ** 2 / (NUMBER / 24)).sum() < 49.7
+
+
+def test_the_coin_does_not_decide_the_strength(uniforms):
+    """Were coin and strength one draw, jitter with probability 1/2 would only ever darken."""
+    draws = parameters(uniforms, jitter_probability=0.5, grey_probability=0.0)
+    assert_uniform(strengths_by_name(draws)["brightness"], 0.6, 1.4)
+    draws = parameters(uniforms, blur_probability=0.5)
+    assert_uniform(draws.sigma[draws.blurred], 0.1 * 64 / 224, 2.0 * 64 / 224)
+
+
+def test_probability_zero_is_never_and_one_is_always(uniforms):
+    never, always = parameters(uniforms, **NOTHING), parameters(uniforms, **dict.fromkeys(NOTHING, 1.0))
+    assert (never.steps == drawing.NOTHING).all() and not never.blurred.any()
+    assert (always.steps != drawing.NOTHING).all() and always.blurred.all()
+
+
+# What is done to pixels.
+
+
+def planes(image):
+    """[y, x, channel] -> [channel, x, y]."""
+    return tf.constant(np.transpose(image, (2, 1, 0)))
+
+
+def from_planes(values):
+    return np.transpose(values, (2, 1, 0))
+
+
+@pytest.mark.parametrize("image_size", [16, 40])
+def test_crops_are_pillows(image_size):
+    rng = np.random.default_rng(1)
+    sizes = [(40, 60), (60, 40), (33, 33), (9, 12), (1, 1), (150, 200)]
+    images = [random_image(*size, seed) for seed, size in enumerate(sizes)]
+    windows = np.array([[reference.crop_window(*size, (0.1, 1.0), rng) for size in sizes] for _ in range(2)], np.int32)
+    crops = pixels.crop_and_resize(
+        [tf.constant(image) for image in images], tf.constant(windows), image_size=image_size
+    ).numpy()
+    assert crops.shape == (2, len(sizes), image_size, 3, image_size)
+    for view, n in np.ndindex(2, len(sizes)):
+        expected = reference.crop(images[n], windows[view, n], image_size)
+        np.testing.assert_allclose(np.transpose(crops[view, n], (2, 0, 1)), expected, atol=2e-3)
+
+
+@pytest.mark.parametrize("image_size", [16, 40, 64])
+def test_the_full_window_is_resized_as_everywhere_else(image_size):
+    image = random_image(40, 40)
+    # Whole or nearly so: its aspect ratio is drawn, and a window other than the square does not fit.
+    crops = single_crops(tf.constant(image), 4, area=(1.0, 1.0), image_size=image_size)
+    whole = resize(tf.constant(image), image_size).numpy()
+    for crop in crops:
+        assert min(np.abs(crop - whole).max(), np.abs(crop - whole[:, ::-1]).max()) < 1e-3
+
+
+def single_crops(image, number, **kwargs):
+    """`number` crops of one image, [number, S, S, 3] in the range of the image."""
+    seeds = tf.stack([tf.fill([number], 7), tf.zeros([number], tf.int32), tf.range(number)], axis=1)
+    batches = tf.data.Dataset.from_tensor_slices(tf.cast(seeds, tf.int64)).batch(4, drop_remainder=True)
+    crops = batches.map(lambda seeds: random_crops([image] * 4, seeds, **kwargs)).unbatch().batch(number)
+    return (next(iter(crops)).numpy() + 1) * 127.5
 
 
 def windows_from_ramps(views, height, width):
@@ -64,232 +275,123 @@ def coordinates(height, width):
     return np.stack([x, y, 0 * x], axis=-1)
 
 
-def crops(height, width, area, number, image_size=64):
-    image = tf.constant(coordinates(height, width))
-    views = over_seeds(lambda seed: augment.random_resized_crop(image, seed, area=area, image_size=image_size), number)
-    return windows_from_ramps(views, height, width)
-
-
-@pytest.mark.parametrize(("height", "width"), [(48, 48), (36, 48), (24, 60)])
-def test_windows_are_distributed_as_torchvisions(height, width):
-    number, area = 1500, (0.2, 1.0)
-    tops, lefts, heights, widths = crops(height, width, area, number)
+def test_a_labelled_crop_is_a_random_window_flipped_half_of_the_time():
+    image, number = tf.constant(coordinates(36, 48)), 400
+    crops = single_crops(image, number, area=(0.2, 1.0), image_size=64)
+    mirrored = crops[:, 32, 40, 0] < crops[:, 32, 20, 0]
+    assert 0.4 < np.mean(mirrored) < 0.6
+    crops[mirrored] = crops[mirrored, :, ::-1]
+    tops, lefts, heights, widths = windows_from_ramps(crops, 36, 48)
     rng = np.random.default_rng(0)
-    expected = np.array([reference.crop_window(height, width, area, rng) for _ in range(6000)], float).T
+    expected = np.array([reference.crop_window(36, 48, (0.2, 1.0), rng) for _ in range(6000)], float).T
     limit = reference.kolmogorov_limit(number, 6000)
     # The measured windows are whole numbers up to float32.
-    tops, lefts, heights, widths = (np.round(values) for values in (tops, lefts, heights, widths))
-    assert reference.kolmogorov_distance(heights * widths, expected[2] * expected[3]) < limit
-    assert reference.kolmogorov_distance(widths / heights, expected[3] / expected[2]) < limit
-    assert reference.kolmogorov_distance(tops, expected[0]) < limit
-    assert reference.kolmogorov_distance(lefts, expected[1]) < limit
-    assert abs(np.corrcoef(heights * widths, widths / heights)[0, 1]) < abs(
-        np.corrcoef(expected[2] * expected[3], expected[3] / expected[2])[0, 1]
-    ) + 4 / math.sqrt(number)
+    for found, wanted in zip((tops, lefts, heights, widths), expected):
+        assert np.abs(found - np.round(found)).max() < 0.02
+        assert reference.kolmogorov_distance(np.round(found), wanted) < limit
 
 
-def test_windows_stay_inside_the_image_and_reach_its_borders():
-    tops, lefts, heights, widths = crops(40, 60, (0.35, 1.0), 1000)
-    slack = 1e-2
-    assert min(tops.min(), lefts.min()) > -slack
-    assert (tops + heights).max() < 40 + slack
-    assert (lefts + widths).max() < 60 + slack
-    assert np.round(tops).min() == 0 and np.round(tops + heights).max() == 40
-    assert np.round(lefts).min() == 0 and np.round(lefts + widths).max() == 60
-    areas = heights * widths / (40 * 60)
-    # Whole sides: half a pixel on each.
-    assert areas.min() > 0.35 - 0.03 and areas.max() <= 1 + 1e-3
-    assert (widths / heights).min() > 3 / 4 - 0.06 and (widths / heights).max() < 4 / 3 + 0.06
+@tf.function
+def changed(image, step, strength):
+    return pixels.change_colours(image, step, strength)
 
 
-@pytest.mark.parametrize(("height", "width", "window"), [(20, 200, (20, 27)), (200, 20, (27, 20)), (40, 40, (40, 40))])
-def test_where_no_window_fits_the_largest_centred_one_is_taken(height, width, window):
-    tops, lefts, heights, widths = crops(height, width, (0.999, 1.0), 20)
-    np.testing.assert_allclose(heights, window[0], atol=0.02)
-    np.testing.assert_allclose(widths, window[1], atol=0.02)
-    assert np.abs(tops + heights / 2 - height / 2).max() <= 0.52
-    assert np.abs(lefts + widths / 2 - width / 2).max() <= 0.52
+@pytest.mark.parametrize("step", STEP_NAMES)
+def test_colour_steps_agree_with_the_reference_and_pillow(step):
+    name = STEP_NAMES[step]
+    image = (random_image(11, 11, seed=5) / 255).astype(np.float32)
+    # Hues without a chroma, at each sixth, and pixels that clip.
+    image[0, :8] = list(itertools.product((0, 1), repeat=3))
+    image[1, :3] = [[0.5] * 3, [0.2, 0.2, 0.7], [0.7, 0.2, 0.7]]
+    for strength in {"hue": (-0.5, -0.1, 0.0, 0.1, 0.5), "grey": (0.0,)}.get(name, (0.0, 0.6, 0.9, 1.0, 1.4)):
+        found = from_planes(changed(planes(image), tf.constant(step), tf.constant(strength, tf.float32)))
+        np.testing.assert_allclose(found, getattr(reference, name)(image.astype(float), strength), atol=2e-6)
+        enhancer = {"brightness": "Brightness", "contrast": "Contrast", "saturation": "Color"}.get(name)
+        if enhancer:
+            # Pillow rounds the image, the mean and the result.
+            np.testing.assert_allclose(found, reference.pillow_enhance(enhancer, image, strength), atol=2.5 / 255)
+    if name == "grey":
+        np.testing.assert_allclose(found, reference.pillow_enhance("Color", image, 0.0), atol=1.01 / 255)
 
 
-@pytest.mark.parametrize("image_size", [16, 40, 64])
-def test_the_full_window_is_resized_as_everywhere_else(image_size):
-    image = random_image(40, 40)
-    crop = augment.random_resized_crop(tf.constant(image), (1, 2), area=(1.0, 1.0), image_size=image_size)
-    np.testing.assert_allclose(crop, resize(tf.constant(image), image_size), atol=1e-4)
-
-
-def test_grey_is_luma_and_agrees_with_pillow():
-    image = random_image(9, 7) / np.float32(255)
-    grey = augment.grey(tf.constant(image)).numpy()
-    assert grey.shape == image.shape
-    np.testing.assert_allclose(grey, np.repeat(reference.luma(image)[..., None], 3, axis=-1), atol=1e-6)
-    np.testing.assert_allclose(grey, reference.pillow_enhance("Color", image, 0.0), atol=1.01 / 255)
-
-
-JITTER_SEEDS = 400
-# Without black, white and full colours nothing is clipped at these strengths, so factors can be read off the pixels.
-MUTED = (0.35 + 0.3 * np.random.default_rng(3).random((5, 6, 3))).astype(np.float32)
-
-
-def jittered(image=MUTED, number=JITTER_SEEDS, **strengths):
-    recipe = Recipe(**{**STILL, **strengths})
-    return over_seeds(lambda seed: colour_jitter(tf.constant(image), seed, recipe), number)
-
-
-def factors_of(views, around):
-    """The factor by which each view stretches MUTED around `around`, by least squares."""
-    base = MUTED - around
-    return ((views - around) * base).sum(axis=(1, 2, 3)) / (base**2).sum()
-
-
-AROUND = {
-    "brightness": np.zeros_like(MUTED),
-    "contrast": np.full_like(MUTED, reference.luma(MUTED).mean()),
-    "saturation": np.repeat(reference.luma(MUTED)[..., None], 3, axis=-1),
-}
-PILLOW = {"brightness": "Brightness", "contrast": "Contrast", "saturation": "Color"}
-
-
-@pytest.mark.parametrize("operation", AROUND)
-def test_factors_are_uniform_and_pixels_agree_with_the_reference(operation):
-    views = jittered(**{operation: 0.4})
-    factors = factors_of(views, AROUND[operation])
-    assert factors.min() >= 0.6 - 1e-5 and factors.max() <= 1.4 + 1e-5
-    uniform = np.linspace(0.6, 1.4, 5000)
-    assert reference.kolmogorov_distance(factors, uniform) < reference.kolmogorov_limit(JITTER_SEEDS, 5000)
-    for view, factor in zip(views[:40], factors[:40]):
-        np.testing.assert_allclose(view, getattr(reference, operation)(MUTED, factor), atol=1e-5)
-        # Pillow rounds the image, the mean and the result.
-        np.testing.assert_allclose(view, reference.pillow_enhance(PILLOW[operation], MUTED, factor), atol=2.5 / 255)
-
-
-def turns_of(views):
-    """The change of hue of the first pixel, turns in (-1/2, 1/2)."""
-    before = colorsys.rgb_to_hsv(*MUTED[0, 0].astype(float))[0]
-    after = np.array([colorsys.rgb_to_hsv(*view[0, 0].astype(float))[0] for view in views])
-    return (after - before + 0.5) % 1.0 - 0.5
-
-
-def test_hue_turns_uniformly_and_agrees_with_colorsys():
-    views = jittered(hue=0.1)
-    turns = turns_of(views)
-    assert np.abs(turns).max() <= 0.1 + 1e-4
-    uniform = np.linspace(-0.1, 0.1, 5000)
-    assert reference.kolmogorov_distance(turns, uniform) < reference.kolmogorov_limit(JITTER_SEEDS, 5000)
-    for view, turn in zip(views[:40], turns[:40]):
-        np.testing.assert_allclose(view, reference.hue(MUTED, turn), atol=1e-4)
-
-
-def test_the_four_strengths_are_independent():
-    strengths = [factors_of(jittered(**{name: 0.4}), around) for name, around in AROUND.items()]
-    correlations = np.corrcoef([*strengths, turns_of(jittered(hue=0.1))])
-    assert np.abs(correlations - np.eye(4)).max() < 4 / math.sqrt(JITTER_SEEDS)
-
-
-def test_the_order_of_the_four_is_random():
-    number, full = 120, {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1}
-    # Strong colours: the operations clip, and only then (and for hue) their order matters.
-    image = (random_image(3, 4, seed=5) / 255).astype(np.float32)
-    strengths = {name: factors_of(jittered(number=number, **{name: 0.4}), AROUND[name]) for name in AROUND}
-    strengths["hue"] = turns_of(jittered(number=number, hue=0.1))
-    seen = set()
-    for view, values in zip(jittered(image, number, **full), np.transpose(list(strengths.values()))):
-        drawn = dict(zip(strengths, values))
-        errors = {}
-        for order in itertools.permutations(drawn):
-            expected = image.astype(float)
-            for name in order:
-                expected = getattr(reference, name)(expected, drawn[name])
-            errors[order] = np.abs(expected - view).max()
-        best = sorted(errors, key=errors.get)
-        assert errors[best[0]] < 2e-3, "no order of the four operations gives this view"
-        if errors[best[1]] > 4e-3:
-            seen.add(best[0])
-    assert len(seen) >= 15, f"only {len(seen)} of 24 orders in {number} views"
-    assert {order[0] for order in seen} == {order[-1] for order in seen} == set(drawn)
+def test_a_step_of_nothing_changes_nothing():
+    image = planes((random_image(5, 5) / 255).astype(np.float32))
+    np.testing.assert_array_equal(changed(image, tf.constant(drawing.NOTHING), tf.constant(1.0)), image)
 
 
 @pytest.mark.parametrize("image_size", [32, 96])
-def test_blur_of_a_point_is_a_gaussian(image_size):
-    point = np.zeros((image_size, image_size, 3), np.float32)
-    centre, radius = image_size // 2, math.ceil(6 * image_size / 224)
-    point[centre, centre] = (1.0, 0.5, 0.25)
-    window = slice(centre - radius, centre + radius + 1)
-    sigmas = []
-    for blurred in over_seeds(lambda seed: gaussian_blur(tf.constant(point), seed, image_size), 250):
-        profile = blurred[centre, window, 0].astype(float)
-        # Neighbours on a Gaussian tell its sigma: their ratio is exp(-1 / (2 sigma^2)), which underflows below 0.1 px.
-        ratio = profile[radius + 1] / profile[radius]
-        sigmas.append(math.sqrt(-0.5 / math.log(ratio)) if ratio > 1e-21 else 0.1)
-        weights = reference.gaussian(np.arange(-radius, radius + 1), sigmas[-1])
-        expected = np.zeros_like(point)
-        expected[window, window] = np.outer(weights, weights)[..., None] * (1.0, 0.5, 0.25)
-        np.testing.assert_allclose(blurred, expected, atol=1e-5)
-    wanted = np.maximum(np.linspace(0.1, 2.0, 5000) * image_size / 224, 0.1015)
-    distance = reference.kolmogorov_distance(np.maximum(sigmas, 0.1015), wanted)
-    assert distance < reference.kolmogorov_limit(len(sigmas), 5000)
+def test_blur_is_a_gaussian(image_size):
+    image, radius = random_image(image_size, image_size) / np.float32(255), math.ceil(6 * image_size / 224)
+    for sigma in (0.1 * image_size / 224, 0.3, 2.0 * image_size / 224):
+        weights = pixels.blur_weights(tf.constant(sigma, tf.float32), image_size)
+        np.testing.assert_allclose(weights, reference.gaussian(np.arange(-radius, radius + 1), sigma), atol=1e-6)
+        blurred = from_planes(pixels.blur(pixels.blur(planes(image), weights, 1), weights, 2))
+        np.testing.assert_allclose(blurred, reference.blur(image.astype(float), sigma, radius), atol=1e-5)
 
 
 def test_blur_keeps_a_constant_image_and_a_tiny_one():
-    constant = np.full((32, 32, 3), (0.2, 0.5, 0.9), np.float32)
-    for blurred in over_seeds(lambda seed: gaussian_blur(tf.constant(constant), seed, 32), 10):
-        np.testing.assert_allclose(blurred, constant, atol=1e-6)
+    weights = pixels.blur_weights(tf.constant(0.28), 32)
+    constant = np.broadcast_to(np.float32([0.2, 0.5, 0.9]), (32, 32, 3))
+    np.testing.assert_allclose(from_planes(pixels.blur(planes(constant), weights, 1)), constant, atol=1e-6)
     # At 8 px every sigma is below 0.08 px: nothing is left of a neighbour's weight.
-    image = (random_image(8, 8) / 255).astype(np.float32)
-    for blurred in over_seeds(lambda seed: gaussian_blur(tf.constant(image), seed, 8), 10):
-        np.testing.assert_allclose(blurred, image, atol=1e-6)
+    weights = pixels.blur_weights(tf.constant(2.0 * 8 / 224), 8).numpy()
+    np.testing.assert_allclose(weights, np.eye(len(weights))[len(weights) // 2], atol=1e-6)
 
 
-def test_every_operation_happens_as_often_as_stated(monkeypatch):
-    number, image = 800, random_image(20, 20)
-    strengths = {"jitter_probability": 0.8, "grey_probability": 0.2, "blur_probability": 0.5}
+@pytest.mark.parametrize("image_size", [16, 48])
+def test_whole_views_agree_with_the_reference_from_the_same_draws(image_size, monkeypatch):
+    number, recipe = 24, Recipe(grey_probability=0.1, vertical_flip=True)
+    images = [random_image(20 + 3 * n, 90 - 2 * n, seed=n) for n in range(number)]
+    uniforms = draw_uniforms(tf.constant(seeds_of(number)), num_views=2)
+    sizes = np.array([image.shape[:2] for image in images])
+    windows = draw_windows(uniforms, sizes[:, 0], sizes[:, 1], area=recipe.crop_area).numpy()
+    draws = parameters(uniforms.numpy().reshape(2 * number, -1), image_size, **vars(recipe))
+    monkeypatch.setitem(RECIPES, "own", recipe)
+    make_views = make_policy("own", image_size=image_size).make_views
+    views = make_views([tf.constant(image) for image in images], seeds_of(number), num_views=2).numpy()
+    assert draws.blurred.any() and not draws.blurred.all()
+    for m, view in enumerate(views.reshape(2 * number, image_size, image_size, 3)):
+        steps = [(STEP_NAMES[s], x) for s, x in zip(draws.steps[m], draws.strengths[m]) if s != drawing.NOTHING]
+        expected = reference.view(
+            images[m % number],
+            windows.reshape(2 * number, 4)[m],
+            steps,
+            sigma=draws.sigma[m] if draws.blurred[m] else None,
+            radius=max(1, math.ceil(6 * image_size / 224)),
+            mirrored=draws.mirrored[m],
+            upside_down=draws.upside_down[m],
+            image_size=image_size,
+        )
+        # Where a chroma is nearly none, the smallest rounding turns its hue.
+        np.testing.assert_allclose(view, expected, atol=2e-3)
+        assert np.abs(view - expected).mean() < 2e-5
 
-    def views(**fields):
-        return views_of(image, number, monkeypatch, image_size=20, **{**NOTHING, **fields})
 
-    # At this size a Gaussian changes next to nothing, and only its coin is asked here.
-    monkeypatch.setattr(augment, "gaussian_blur", lambda view, seed, image_size: 1 - view)
-    plain = views()
-    happened = {name: changed(views(**{name: value}), plain) for name, value in strengths.items()}
-    happened["vertical_flip"] = changed(views(vertical_flip=True), plain)
-    ramp = np.repeat(np.arange(0, 200, 10, dtype=np.uint8)[None, :, None], 20, axis=0).repeat(3, axis=2)
-    flipped = views_of(ramp, number, monkeypatch, image_size=20, **NOTHING)
-    happened["horizontal_flip"] = flipped[:, 10, 0, 0] > flipped[:, 10, -1, 0]
-    for name, hits in happened.items():
-        assert within_binomial(hits, strengths.get(name, 0.5)), f"{name} in {np.mean(hits):.3f} of {number} views"
-    correlations = np.corrcoef(np.array(list(happened.values()), float))
-    assert np.abs(correlations - np.eye(5)).max() < 4 / math.sqrt(number)
-
-
-def test_probability_zero_is_never_and_one_is_always(monkeypatch):
-    image = random_image(16, 16)
-    plain = views_of(image, 200, monkeypatch, **NOTHING)
-    grey = views_of(image, 200, monkeypatch, **{**NOTHING, "grey_probability": 1.0})
-    assert np.ptp(plain, axis=-1).max(axis=(1, 2)).min() > 0.1
-    assert np.ptp(grey, axis=-1).max() < 1e-6
-
-
-def test_the_coin_does_not_decide_the_strength(monkeypatch):
-    """Were coin and strength one draw, jitter with probability 1/2 would only ever darken."""
-    image = np.full((16, 16, 3), 100, np.uint8)
-    views = views_of(image, 1000, monkeypatch, **{**NOTHING, **STILL, "jitter_probability": 0.5, "brightness": 0.4})
-    factors = (views[:, 0, 0, 0] + 1) * 127.5 / 100
-    factors = factors[np.abs(factors - 1) > 1e-5]
-    uniform = np.linspace(0.6, 1.4, 5000)
-    assert reference.kolmogorov_distance(factors, uniform) < reference.kolmogorov_limit(len(factors), 5000)
+# Policies as a whole.
 
 
 def test_flips_mirror_and_change_nothing_else(monkeypatch):
-    image = random_image(16, 16)
+    image, number = random_image(16, 16), 150
     whole = {**NOTHING, "crop_area": (1.0, 1.0), "vertical_flip": True}
     upright = image / 127.5 - 1
     mirrored = [upright, upright[:, ::-1], upright[::-1], upright[::-1, ::-1]]
-    distances = np.array(
-        [[np.abs(view - known).max() for known in mirrored] for view in views_of(image, 200, monkeypatch, **whole)]
-    )
+    views = views_of([image] * number, monkeypatch, **whole).reshape(-1, 16, 16, 3)
+    distances = np.array([[np.abs(view - known).max() for known in mirrored] for view in views])
     assert distances.min(axis=1).max() < 1e-5
     counts = np.bincount(distances.argmin(axis=1), minlength=4)
-    assert counts.min() > 200 / 4 - 4 * math.sqrt(200 * 3 / 16)
+    assert counts.min() > len(views) / 4 - 4 * math.sqrt(len(views) * 3 / 16)
+
+
+def test_grey_and_blur_change_what_they_should(monkeypatch):
+    images = [random_image(200, 200)] * 8
+    plain, grey, blurred = (
+        views_of(images, monkeypatch, image_size=64, **{**NOTHING, **fields})
+        for fields in ({}, {"grey_probability": 1.0}, {"blur_probability": 1.0})
+    )
+    assert np.ptp(plain, axis=-1).max(axis=(2, 3)).min() > 0.1
+    assert np.ptp(grey, axis=-1).max() < 1e-6
+    steps = [np.abs(np.diff(views, axis=2)).mean() for views in (plain, blurred)]
+    assert steps[1] < 0.99 * steps[0]
 
 
 PICTURES = {
@@ -305,28 +407,32 @@ PICTURES = {
 @pytest.mark.parametrize("image_size", [32, 64])
 @pytest.mark.parametrize("name", RECIPES)
 def test_views_of_any_image_have_the_shape_and_range(name, image_size):
-    policy = make_policy(name, image_size=image_size)
-    images = tf.data.Dataset.from_tensor_slices(list(PICTURES.values()) * 5).map(decode_image).enumerate()
-    views = images.map(lambda n, image: policy(image, tf.stack([3, tf.cast(n, tf.int32)])))
-    assert views.element_spec == tf.TensorSpec([image_size, image_size, 3], tf.float32)
-    views = next(iter(views.batch(30))).numpy()
+    make_views = make_policy(name, image_size=image_size).make_views
+    images = [decode_image(picture) for picture in list(PICTURES.values()) * 4]
+    views = make_views(images, seeds_of(len(images)), num_views=2)
+    assert views.dtype == tf.float32 and views.shape == (2, len(images), image_size, image_size, 3)
     assert np.isfinite(views).all()
-    assert views.min() >= -1 - 1e-5 and views.max() <= 1 + 1e-5
+    assert np.min(views) >= -1 - 1e-5 and np.max(views) <= 1 + 1e-5
     # The range is used, not only kept.
-    assert views.min() < -0.5 and views.max() > 0.5
+    assert np.min(views) < -0.5 and np.max(views) > 0.5
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_the_seed_alone_decides_and_eager_agrees_with_tf_data(name):
-    image = tf.constant(random_image(30, 40))
-    policy = make_policy(name, image_size=32)
-    once, again = (over_seeds(lambda seed: policy(image, seed), 12) for _ in range(2))
-    np.testing.assert_array_equal(once, again)
-    np.testing.assert_array_equal(once, over_seeds(lambda seed: make_policy(name, image_size=32)(image, seed), 12))
-    eager = np.stack([policy(image, tf.constant([7, n])) for n in range(4)])
-    np.testing.assert_allclose(eager, once[:4], atol=1e-5)
-    assert len({view.tobytes() for view in once}) == 12
-    assert changed(over_seeds(lambda seed: policy(image, seed + [1, 0]), 12), once).all()
+def test_the_seed_alone_decides(name):
+    make_views = make_policy(name, image_size=32).make_views
+    images, seeds = [tf.constant(random_image(30 + n, 40, n)) for n in range(6)], seeds_of(6)
+    once = make_views(images, seeds, num_views=2).numpy()
+    np.testing.assert_array_equal(once, make_policy(name, image_size=32).make_views(images, seeds, num_views=2))
+    inside = tf.data.Dataset.from_tensors(seeds).map(lambda rows: make_views(images, rows, num_views=2))
+    np.testing.assert_array_equal(once, next(iter(inside)))
+    # Neither the place in the group nor its other images matter.
+    order = [4, 1, 5]
+    others = make_views([images[n] for n in order], seeds[order], num_views=2)
+    np.testing.assert_array_equal(once[:, order], others)
+    assert len({view.tobytes() for view in once.reshape(12, -1)}) == 12
+    for column in range(3):
+        moved = make_views(images, seeds + 1000 * np.eye(3, dtype=np.int64)[column], num_views=2).numpy()
+        assert (np.abs(moved - once).max(axis=(2, 3, 4)) > 1e-3).all()
 
 
 def test_the_recipes_are_the_papers():
@@ -350,33 +456,34 @@ def test_an_unknown_policy_is_answered_with_the_known():
 def keras_cv_policy():
     """(recipe fields, S) -> policy; importing keras-cv takes seconds."""
     pytest.importorskip("keras_cv")
-    from bitkeras.data.augment_keras_cv import make_keras_cv_policy
+    from bitkeras.data.augment_keras_cv import make_keras_cv_view
 
     def make(image_size=16, **fields):
         # As the pipelines do; op seeds derived from it must not tie draws to each other.
         tf.random.set_seed(5)
-        return make_keras_cv_policy(Recipe(**{**NOTHING, **fields}), image_size=image_size, seed=0)
+        return make_keras_cv_view(Recipe(**{**NOTHING, **fields}), image_size=image_size, seed=0)
 
     return make
 
 
 def keras_cv_views(policy, image, number):
-    return over_seeds(lambda seed: policy(tf.constant(image), seed), number)
+    return repeated(lambda: policy(tf.constant(image)), number)
 
 
 @pytest.mark.slow
 def test_keras_cv_views_have_the_shape_and_range_and_differ(keras_cv_policy):
     del keras_cv_policy
     for image_size in (32, 64):
-        policy = make_policy("keras_cv", image_size=image_size)
+        make_views = make_policy("keras_cv", image_size=image_size).make_views
         images = tf.data.Dataset.from_tensor_slices(list(PICTURES.values()) * 5).map(decode_image)
-        views = images.map(lambda image, policy=policy: policy(image, tf.constant([0, 0])))
-        assert views.element_spec == tf.TensorSpec([image_size, image_size, 3], tf.float32)
+        views = images.map(
+            lambda image, make_views=make_views: make_views([image], tf.zeros([1, 3], tf.int64), num_views=2)
+        )
+        assert views.element_spec == tf.TensorSpec([2, 1, image_size, image_size, 3], tf.float32)
         views = next(iter(views.batch(30))).numpy()
         assert np.isfinite(views).all() and views.min() >= -1 - 1e-4 and views.max() <= 1 + 1e-4
         assert views.min() < -0.5 and views.max() > 0.5
-        first, second = (policy(tf.constant(random_image(40, 50)), tf.constant([0, 0])).numpy() for _ in range(2))
-        assert np.abs(first - second).max() > 0.01
+        assert np.abs(views[:, 0] - views[:, 1]).max(axis=(1, 2, 3, 4))[:2].min() > 0.01
 
 
 @pytest.mark.slow
@@ -384,7 +491,7 @@ def test_keras_cv_crops_as_the_recipe_and_both_views_apart(keras_cv_policy):
     number = 600
     policy = keras_cv_policy(crop_area=(0.2, 1.0))
     image = tf.constant(coordinates(200, 200))
-    pairs = over_seeds(lambda seed: tf.stack([policy(image, seed), policy(image, seed)]), number)
+    pairs = repeated(lambda: tf.stack([policy(image), policy(image)]), number)
     pixels = (pairs + 1) * 127.5
     # Mirrored views have negative widths.
     windows = [windows_from_ramps(pixels[:, view], 200, 200)[2:] for view in range(2)]
@@ -432,7 +539,7 @@ def test_keras_cv_jitter_has_the_recipes_strengths(keras_cv_policy):
         return (keras_cv_views(policy, image, number).astype(float) + 1) / 2
 
     policy = keras_cv_policy(**{**STILL, "jitter_probability": 1.0, "brightness": 0.4})
-    pairs = over_seeds(lambda seed: tf.stack([policy(tf.constant(grey), seed)[8, 8, 0] for _ in range(2)]), number)
+    pairs = repeated(lambda: tf.stack([policy(tf.constant(grey))[8, 8, 0] for _ in range(2)]), number)
     assert abs(np.corrcoef(pairs.T)[0, 1]) < 4 / math.sqrt(number), "the two views of a pair share their strengths"
     bright = views(grey, brightness=0.4)[:, 8, 8, 0] / (128 / 255)
     assert reference.kolmogorov_distance(bright, np.linspace(0.6, 1.4, 5000)) < limit
