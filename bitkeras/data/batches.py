@@ -1,4 +1,4 @@
-"""The only tf.data assembly: batches of view pairs, and batches of images as they are."""
+"""The only tf.data assembly: batches of view pairs, of labelled crops, and of images as they are."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
-from bitkeras.data.augment import make_policy
+from bitkeras.data.augment import GROUP, make_policy, random_crops
 from bitkeras.data.preprocess import decode_image, preprocess
 from bitkeras.data.source import ImageSource, first_undecodable
 from bitkeras.errors import UserError
@@ -33,27 +33,48 @@ def view_batches(
     Raises:
       UserError: when there are fewer images than one batch holds.
     """
-    steps_per_epoch = num_steps_per_epoch(len(indices), batch_size)
-    indices = tf.constant(indices, tf.int64)
-    make_view = make_policy(policy, image_size=image_size, seed=seed)
+    view_policy = make_policy(policy, image_size=image_size, seed=seed)
     read = _reader(source)
 
-    def epoch_indices(epoch):
-        order = tf.random.experimental.stateless_shuffle(indices, seed=tf.stack([tf.constant(seed, tf.int64), epoch]))
-        kept = order[: steps_per_epoch * batch_size]
-        return tf.data.Dataset.from_tensor_slices((tf.fill(tf.shape(kept), epoch), kept))
+    def view_pairs(epochs, indices):
+        images = [decode_image(read(index)) for index in tf.unstack(indices)]
+        views_a, views_b = tf.unstack(view_policy.make_views(images, _seeds(seed, epochs, indices), num_views=2))
+        return {"views_a": views_a, "views_b": views_b, "index": indices}
 
-    def view_pair(epoch, index):
-        image = decode_image(read(index))
-        image_seed = tf.random.experimental.stateless_fold_in(tf.stack([tf.constant(seed, tf.int64), epoch]), index)
-        seeds = tf.random.experimental.stateless_split(image_seed, 2)
-        return {"views_a": make_view(image, seeds[0]), "views_b": make_view(image, seeds[1]), "index": index}
+    groups = _groups(indices, view_policy.num_images, batch_size=batch_size, seed=seed, start_step=start_step)
+    views = groups.map(view_pairs, num_parallel_calls=tf.data.AUTOTUNE)
+    return views.rebatch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
 
-    start_epoch, skipped_steps = divmod(start_step, steps_per_epoch)
-    epochs = tf.data.Dataset.range(start_epoch, np.iinfo(np.int64).max)
-    examples = epochs.flat_map(epoch_indices).skip(skipped_steps * batch_size)
-    views = examples.map(view_pair, num_parallel_calls=tf.data.AUTOTUNE)
-    return views.batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+
+def labelled_batches(
+    source: ImageSource,
+    indices: np.ndarray,
+    *,
+    crop_area: tuple[float, float],
+    image_size: int,
+    batch_size: int,
+    seed: int,
+    start_step: int = 0,
+) -> tf.data.Dataset:
+    """Endless batches {images: float32 [B, S, S, 3] in [-1, 1], labels: int32 [B]} of random crops and flips.
+
+    Order and pixels depend on (seed, epoch, image), as in `view_batches`.
+
+    Args:
+      source, indices: labelled images and which of them to train on.
+      crop_area: smallest and largest share of an image that a crop covers.
+      image_size, batch_size, seed, start_step: as in `view_batches`.
+    """
+    read, labels = _reader(source), tf.constant(source.labels)
+
+    def crops(epochs, indices):
+        images = [decode_image(read(index)) for index in tf.unstack(indices)]
+        cropped = random_crops(images, _seeds(seed, epochs, indices), area=crop_area, image_size=image_size)
+        return {"images": cropped, "labels": tf.gather(labels, indices)}
+
+    groups = _groups(indices, GROUP, batch_size=batch_size, seed=seed, start_step=start_step)
+    batches = groups.map(crops, num_parallel_calls=tf.data.AUTOTUNE).rebatch(batch_size, drop_remainder=True)
+    return batches.prefetch(tf.data.AUTOTUNE)
 
 
 def image_batches(source: ImageSource, indices: np.ndarray, *, image_size: int, batch_size: int) -> tf.data.Dataset:
@@ -63,6 +84,27 @@ def image_batches(source: ImageSource, indices: np.ndarray, *, image_size: int, 
         lambda index: preprocess(read(index), image_size), num_parallel_calls=tf.data.AUTOTUNE
     )
     return images.batch(batch_size).prefetch(tf.data.AUTOTUNE)
+
+
+def _groups(indices: np.ndarray, num_images: int, *, batch_size: int, seed: int, start_step: int) -> tf.data.Dataset:
+    """Endless (epochs, indices), int64 [num_images] each; an epoch is in an order of its own, cut to full batches."""
+    steps_per_epoch = num_steps_per_epoch(len(indices), batch_size)
+    indices = tf.constant(indices, tf.int64)
+
+    def epoch_indices(epoch):
+        order = tf.random.experimental.stateless_shuffle(indices, seed=tf.stack([tf.constant(seed, tf.int64), epoch]))
+        kept = order[: steps_per_epoch * batch_size]
+        return tf.data.Dataset.from_tensor_slices((tf.fill(tf.shape(kept), epoch), kept))
+
+    start_epoch, skipped_steps = divmod(start_step, steps_per_epoch)
+    epochs = tf.data.Dataset.range(start_epoch, np.iinfo(np.int64).max)
+    examples = epochs.flat_map(epoch_indices).skip(skipped_steps * batch_size)
+    return examples.batch(num_images, drop_remainder=True)
+
+
+def _seeds(seed: int, epochs: tf.Tensor, indices: tf.Tensor) -> tf.Tensor:
+    """int64 [N, 3], different for every image and epoch."""
+    return tf.stack([tf.fill(tf.shape(indices), tf.constant(seed, tf.int64)), epochs, indices], axis=-1)
 
 
 def num_steps_per_epoch(num_images: int, batch_size: int) -> int:

@@ -112,6 +112,20 @@ def test_the_seed_decides_order_and_pixels(encoded_source):
     assert sum(np.array_equal(views[0][index], views[2][index]) for index in range(NUMBER)) < 3
 
 
+def test_batches_are_the_policys_views_of_the_seed_the_epoch_and_the_image(encoded_source):
+    """Batches larger and smaller than the groups in which views are made, and groups that reach over epochs."""
+    make_views = augment.make_policy("simsiam", image_size=SIZE).make_views
+    for batch_size in (3, 11):
+        steps = NUMBER // batch_size
+        for step, batch in enumerate(batches(encoded_source, 2 * steps, policy="simsiam", batch_size=batch_size)):
+            for place in (step % batch_size, batch_size - 1):
+                index = batch["index"][place]
+                image = tf.io.decode_png(encoded_source.encoded[index])
+                views = make_views([image], tf.constant([[1, step // steps, index]], tf.int64), num_views=2)
+                np.testing.assert_array_equal(views[0, 0], batch["views_a"][place])
+                np.testing.assert_array_equal(views[1, 0], batch["views_b"][place])
+
+
 @pytest.mark.parametrize("start_step", [STEPS - 1, STEPS, 2 * STEPS + 1])
 def test_going_on_at_a_step_gives_the_same_batches(encoded_source, start_step):
     whole = batches(encoded_source, start_step + STEPS + 1, policy="simsiam")
