@@ -47,16 +47,47 @@ class GroupNormalization(tf.keras.layers.GroupNormalization):
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Float [B, H, W, C] -> the same shape and dtype."""
-        batch, height, width = tf.unstack(tf.shape(inputs)[:3])
-        channels = inputs.shape[-1]
-        grouped = tf.reshape(tf.cast(inputs, tf.float32), [batch, height * width, self.groups, channels // self.groups])
-        mean, variance = tf.nn.moments(grouped, axes=[1, 3], keepdims=True)
-        gamma, beta = (
-            tf.reshape(tf.cast(weight, tf.float32), [1, 1, self.groups, channels // self.groups])
-            for weight in (self.gamma, self.beta)
-        )
-        normalized = tf.nn.batch_normalization(grouped, mean, variance, beta, gamma, self.epsilon)
-        return tf.cast(tf.reshape(normalized, [batch, height, width, channels]), inputs.dtype)
+        gamma, beta = (tf.cast(weight, tf.float32) for weight in (self.gamma, self.beta))
+        return _group_normalize(inputs, gamma, beta, groups=self.groups, epsilon=self.epsilon)
+
+
+def _group_normalize(inputs, gamma, beta, *, groups: int, epsilon: float):
+    """Group norm with its gradient written out.
+
+    Differentiated by TensorFlow, the same formula passes over the activations about twice as often, and a training
+    step of a small network took 1.5 times as long on a processor.
+    """
+    shape, channels = tf.shape(inputs), inputs.shape[-1]
+    flat_shape = [shape[0], shape[1] * shape[2], channels]
+
+    def group_mean(channel_sums):
+        """[B, C] sums over the positions -> [B, 1, C], the mean of each channel's group."""
+        sums = tf.reduce_sum(tf.reshape(channel_sums, [-1, groups, channels // groups]), axis=2)
+        means = sums / tf.cast(flat_shape[1] * (channels // groups), tf.float32)
+        return tf.repeat(means, channels // groups, axis=1)[:, tf.newaxis]
+
+    @tf.custom_gradient
+    def normalize(inputs, gamma, beta):
+        flat = tf.reshape(inputs, flat_shape)
+        x = tf.cast(flat, tf.float32)
+        mean = group_mean(tf.reduce_sum(x, axis=1))
+        deviation = tf.math.rsqrt(group_mean(tf.reduce_sum(tf.math.squared_difference(x, mean), axis=1)) + epsilon)
+        scale = gamma * deviation
+        normalized = tf.reshape(tf.cast(x * scale + (beta - mean * scale), inputs.dtype), shape)
+
+        def gradient(upstream):
+            dy, x = (tf.cast(tensor, tf.float32) for tensor in (tf.reshape(upstream, flat_shape), flat))
+            dbeta = tf.reduce_sum(dy, axis=1)
+            dgamma = (tf.reduce_sum(dy * x, axis=1) - mean[:, 0] * dbeta) * deviation[:, 0]
+            # dx = deviation * (g - mean(g) - normalised x * mean(g * normalised x)), with g = gamma * dy.
+            slope = -tf.square(deviation) * group_mean(dgamma * gamma)
+            offset = -deviation * group_mean(dbeta * gamma) - mean * slope
+            dx = dy * scale + x * slope + offset
+            return tf.reshape(tf.cast(dx, inputs.dtype), shape), tf.reduce_sum(dgamma, 0), tf.reduce_sum(dbeta, 0)
+
+        return normalized, gradient
+
+    return normalize(inputs, gamma, beta)
 
 
 def group_norm(name: str, *, groups: int) -> tf.keras.layers.Layer:
