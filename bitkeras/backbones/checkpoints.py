@@ -6,12 +6,16 @@ A canonical name is the released one without its accidents: `block1/unit01/a/con
 
 from __future__ import annotations
 
+import os
 import re
 import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
 
 from bitkeras.errors import UserError
@@ -46,65 +50,111 @@ def _path_of_layer(name: str) -> list[str]:
 def read_weights(weights: str | Path) -> dict[str, np.ndarray]:
     """Canonical names -> float32 arrays, from a released `.npz`, a SavedModel folder or a TF Hub handle.
 
+    A head in the form [1, 1, D, K] is handed over as [D, K]. Arrays with names that are not BiT's keep them,
+    so that `assign_weights` can list them.
+
     Raises:
-      UserError: nothing is there, or what is there cannot be read.
+      UserError: nothing is there, it cannot be read, or it holds no BiT network.
     """
     if str(weights).endswith(".npz"):
-        named = _read_npz(Path(weights))
-    else:
-        named = _read_hub_module(str(weights))
-    canonical: dict[str, np.ndarray] = {}
-    for name, value in named.items():
-        if canonical_name(name) in canonical:
-            raise UserError(f"{weights} holds {canonical_name(name)} twice (again as {name}); one model, please.")
-        canonical[canonical_name(name)] = value
-    return canonical
+        return canonical_weights(_read_npz(Path(weights)), weights)
+    return read_module(resolve_module(str(weights)), weights)
 
 
-def _read_npz(path: Path) -> dict[str, np.ndarray]:
+def read_module(folder: Path, origin: str | Path) -> dict[str, np.ndarray]:
+    """`read_weights` of the SavedModel in `folder`, without building its graph; `origin` is what errors call it."""
+    return canonical_weights(_read_saved_variables(folder), origin)
+
+
+def canonical_weights(named: Iterable[tuple[str, np.ndarray]], origin: str | Path) -> dict[str, np.ndarray]:
+    """(name, array) pairs under any of the released spellings -> canonical names -> float32 arrays.
+
+    Raises:
+      UserError: a name stands twice, an array holds NaN or infinity, or none of the names is BiT's.
+    """
+    weights: dict[str, np.ndarray] = {}
+    for name, value in named:
+        canonical = canonical_name(name)
+        if canonical in weights:
+            raise UserError(f"{origin} holds {canonical} twice (again as {name}); one model, please.")
+        if not np.isfinite(value).all():
+            raise UserError(f"{origin} holds NaN or infinity in {name}; its training had diverged, so take another.")
+        weights[canonical] = value
+    if not any(re.match(r"(root_block|block\d+)/", name) for name in weights):
+        seen = ", ".join(sorted(weights)[:3]) or "none at all"
+        raise UserError(
+            f"{origin} holds no BiT network: of its {len(weights)} arrays ({seen}) none is named as BiT's are, such as "
+            "resnet/root_block/standardized_conv2d/kernel; pass weights of BiT."
+        )
+    head = weights.get("head/kernel")
+    if head is not None and head.ndim == 4 and head.shape[:2] == (1, 1):
+        weights["head/kernel"] = head[0, 0]
+    return weights
+
+
+def _read_npz(path: Path) -> Iterator[tuple[str, np.ndarray]]:
     if not path.is_file():
         raise UserError(f"The weights file {path} does not exist; pass a released BiT .npz file with --weights.")
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            return {name: np.asarray(arrays[name], np.float32) for name in arrays.files}
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+            for name in arrays.files:
+                yield name, np.asarray(arrays[name], np.float32)
+    # TypeError: a bare .npy array is no context. RuntimeError and NotImplementedError: kinds of zip nobody reads.
+    except (ValueError, TypeError, RuntimeError, EOFError, OSError, zlib.error, zipfile.BadZipFile) as error:
         raise UserError(f"The weights file {path} is damaged or no .npz ({error}); download it again.") from error
 
 
-def _read_hub_module(handle: str) -> dict[str, np.ndarray]:
+def is_saved_model(folder: str | Path) -> bool:
+    """True where a SavedModel lies in `folder`."""
+    return Path(folder, "saved_model.pb").is_file()
+
+
+def resolve_module(handle: str) -> Path:
+    """The folder of a SavedModel: `handle` itself, or where tensorflow-hub has it in its cache or fetches it to.
+
+    Raises:
+      UserError: it is neither such a folder nor a URL, or cannot be fetched.
+    """
+    if "://" not in handle:
+        if not is_saved_model(handle):
+            raise UserError(f"{handle} is no .npz file, no SavedModel folder and no URL of a TF Hub module.")
+        return Path(handle)
     import tensorflow_hub as hub
 
-    if "://" not in handle and not Path(handle, "saved_model.pb").is_file():
-        raise UserError(
-            f"--weights={handle} is no .npz file, no SavedModel folder and no URL of a TF Hub module; pass one "
-            "of them, or none."
-        )
     try:
         folder = hub.resolve(handle)
     except Exception as error:  # noqa: BLE001  tensorflow-hub lets through whatever the network library raises
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        cache = os.environ.get("TFHUB_CACHE_DIR") or "which is not set"
         raise UserError(
-            f"The TF Hub module {handle} could not be fetched ({reason}); without a network pass the folder of a "
-            "downloaded module or a released .npz file, or set TFHUB_CACHE_DIR to a cache that holds it."
+            f"The TF Hub module {handle} could not be fetched ({first_line(error)}) and is not in the cache of "
+            f"TFHUB_CACHE_DIR ({cache}); without a network set it to a cache that holds the module, or pass the "
+            "folder of a downloaded module, a released .npz file, a run folder, a .keras file or a shipped model."
         ) from error
-    return _read_saved_variables(Path(folder))
+    if not is_saved_model(folder):
+        raise UserError(f"The TF Hub handle {handle} leads to {folder}, which holds no SavedModel; pass another.")
+    return Path(folder)
 
 
-def _read_saved_variables(folder: Path) -> dict[str, np.ndarray]:
-    """Variable names -> arrays of a SavedModel, without building its graph."""
+def _read_saved_variables(folder: Path) -> Iterator[tuple[str, np.ndarray]]:
     try:
         reader = tf.train.load_checkpoint(str(folder / "variables" / "variables"))
         objects = TrackableObjectGraph.FromString(reader.get_tensor("_CHECKPOINTABLE_OBJECT_GRAPH"))
-        attributes = [attribute for node in objects.nodes for attribute in node.attributes if attribute.full_name]
-        return {a.full_name: np.asarray(reader.get_tensor(a.checkpoint_key), np.float32) for a in attributes}
-    except (tf.errors.OpError, ValueError) as error:
-        raise UserError(f"The variables in {folder} cannot be read ({error}); fetch the module again.") from error
+        # By key: two variables may bear one name, and then both are handed over.
+        names = {a.checkpoint_key: a.full_name for node in objects.nodes for a in node.attributes if a.full_name}
+        for key, name in names.items():
+            yield name, np.asarray(reader.get_tensor(key), np.float32)
+    except (tf.errors.OpError, ValueError, IndexError, RuntimeError, DecodeError) as error:
+        reason = first_line(error)
+        raise UserError(f"The variables of {folder} cannot be read ({reason}); fetch the module again.") from error
+
+
+def first_line(error: Exception) -> str:
+    """What `error` says, in one line; its type where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def assign_weights(model: tf.keras.Model, weights: dict[str, np.ndarray], *, skip: tuple[str, ...] = ()) -> None:
     """Fills every variable of `model`; a bijection by name and shape, or an error that lists what is left over.
-
-    A head in the form [1, 1, D, K] fits a dense one of [D, K].
 
     Args:
       model: a BiT graph.
@@ -116,8 +166,6 @@ def assign_weights(model: tf.keras.Model, weights: dict[str, np.ndarray], *, ski
     """
     variables = graph_variables(model)
     arrays = {name: value for name, value in weights.items() if name not in skip}
-    if arrays.get("head/kernel", np.empty(0)).ndim == 4:
-        arrays["head/kernel"] = arrays["head/kernel"][0, 0]
     both = variables.keys() & arrays.keys()
     leftovers = {
         "only in the graph": sorted(variables.keys() - arrays.keys()),
