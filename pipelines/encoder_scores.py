@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from bitkeras.backbones import build_backbone
-from bitkeras.backbones.norm_swap import calibrate_batch_norm
+from bitkeras.backbones.norm_swap import batch_norms
+from bitkeras.backbones.pretrained import read_pretrained
 from bitkeras.data import ImageSource
 from bitkeras.data.batches import image_batches
 from bitkeras.data.splits import PARTS, Split
@@ -19,8 +19,9 @@ from bitkeras.evaluation.knn import knn_balanced_accuracy
 from bitkeras.evaluation.metrics import score_row
 from bitkeras.evaluation.probe import ProbeResult, probe_probabilities, train_linear_probe
 from bitkeras.files import written_atomically
-from pipelines.pretrain import build_encoder
+from pipelines.encoders import build_encoder, calibrate, load_start
 from pipelines.runtime import say
+from pipelines.starting_point import swap_of
 
 LABELLED_PARTS = PARTS[1:]
 CALIBRATION_IMAGES = 1024
@@ -97,11 +98,10 @@ class EncoderScores:
 
     def baseline_rows(self) -> list[dict]:
         """What an encoder has to beat: its own start, random convolutions, raw pixels, the commonest class."""
-        rows = []
-        if self.config["weights"] != "none":
-            rows.append(self._untrained_row("the same network before pre-training", build_encoder(self.config)))
-        architecture = {key: self.config[key] for key in ("norm", "stem")}
-        rows.append(self._untrained_row("random encoder", build_backbone(self.config["backbone"], **architecture)))
+        rows = self._start_rows()
+        random = build_encoder(self.config)
+        self._calibrate(random)
+        rows.append(self._untrained_row("random encoder", random))
         train, test = (
             np.concatenate(list(self.batches(self.indices[part], image_size=PIXEL_BASELINE_SIZE)))
             for part in ("probe_train", "test")
@@ -112,13 +112,26 @@ class EncoderScores:
         rows.append(self._score("majority class", majority))
         return [{**row, "baseline": True} for row in rows]
 
+    def _start_rows(self) -> list[dict]:
+        """The network that training started from, as the run's flags swapped it; nothing for random weights."""
+        if self.config["weights"] == "none" or self.config["epochs"] == 0:
+            return []
+        start = load_start(self.config, read_pretrained(self.config["weights"]), self.source, self.indices["pretrain"])
+        swap, name = swap_of(self.config), "the same network before pre-training"
+        if swap is not None and not swap.bn_calibrate:
+            self._calibrate(start.encoder)
+            name += ", calibrated"
+        return [self._untrained_row(name, start.encoder)]
+
+    def _calibrate(self, encoder: tf.keras.Model) -> None:
+        # An untrained BN network has the statistics of no image; without this the baseline would be weaker than it is.
+        images = self.indices["pretrain"]
+        if batch_norms(encoder):
+            size = min(CALIBRATION_IMAGES, len(images))
+            calibrate(encoder, self.config, self.source, images, num_images=size)
+
     def _untrained_row(self, name: str, encoder: tf.keras.Model) -> dict:
         say(f"{name}: features and probe")
-        # An untrained BN network has the statistics of no image; without this the baseline would be weaker than it is.
-        images = self.indices["pretrain"][:CALIBRATION_IMAGES]
-        # Whole batches, which count alike; a data set smaller than one is one.
-        whole = len(images) // BATCH_SIZE * BATCH_SIZE or len(images)
-        calibrate_batch_norm(encoder, self.batches(images[:whole]))
         features = self.features(encoder)
         return self.row(name, features, self.probe(features))
 

@@ -2,46 +2,57 @@
 
 The defaults are the seed paper's recipe (Lu, Jha, Huo 2021): 224 px, batch 128, 400 epochs, SGD with momentum 0.9,
 coupled weight decay 5e-4, base rate 0.03 per 256 images, cosine. RUN_DIR gets config.json, split.csv, metrics.jsonl,
-tensorboard/, checkpoints/ and, when it is done, encoder.keras. The same command again goes on from the last checkpoint.
+tensorboard/, checkpoints/ and, when it is done, encoder.keras; from given weights also weights.json, and retention.json
+where group norm was swapped for batch norm. The same command again goes on from the last checkpoint.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import tensorflow as tf
 
 from bitkeras.addons import lamb
-from bitkeras.backbones import BACKBONES, NORMS, STEMS, build_backbone
-from bitkeras.backbones.checkpoints import HEAD, assign_weights, read_weights
-from bitkeras.backbones.norm_swap import swap_group_norm
+from bitkeras.backbones import BACKBONES, NORMS, STEMS
+from bitkeras.backbones.norm_swap import BN_INITS, SWAPS, WS
+from bitkeras.backbones.pretrained import STEM_INITS, Pretrained, read_pretrained
 from bitkeras.callbacks import EpochCheckpoint, FeatureMonitor, RunLog, Throughput, make_progress
 from bitkeras.data import DATASETS, ImageSource, read_source
 from bitkeras.data.augment import VIEW_POLICIES
 from bitkeras.data.batches import image_batches, naming_bad_images, num_steps_per_epoch, view_batches
 from bitkeras.data.splits import SPLITS, Split, load_split, save_split, unlabelled_split
 from bitkeras.errors import UserError
-from bitkeras.files import written_atomically
 from bitkeras.methods import METHODS
 from bitkeras.runs import RunFolder
 from bitkeras.schedules import scaled_lr, undo, warmup_cosine
 from pipelines import runtime
 from pipelines.command_flags import CommandFlags
+from pipelines.encoders import agreement_lines, build_encoder, load_start, save_encoder, weights_record
+from pipelines.retention import measure_retention, retention_lines
 from pipelines.runtime import say
+from pipelines.starting_point import require_images, settled_start
 
 FLAGS = CommandFlags()
 FLAGS.text("run_dir", None, "Where the run lies: a new folder, or one to go on with.", required=True)
 runtime.define_data_flags(FLAGS, DATASETS)
 FLAGS.choice("split", "paper", SPLITS, "paper: random images 60/20/20, as published; lesion: every lesion on one side.")
-FLAGS.choice("backbone", "R50x1", BACKBONES, "Depth and width of the BiT network.")
+FLAGS.choice("backbone", None, BACKBONES, "Depth and width of the BiT network; none: that of --weights, or R50x1.")
 FLAGS.choice("norm", "batch", NORMS, "batch: the seed paper's network; group: BiT's own.")
-FLAGS.choice("stem", "imagenet", STEMS, "imagenet: 7x7/2 and max-pool; cifar: 3x3/1.")
-FLAGS.text("weights", "none", "Start from a released BiT .npz, a TF Hub handle or SavedModel folder, or none (random).")
+FLAGS.choice("stem", None, STEMS, "imagenet: 7x7/2 and max-pool; cifar: 3x3/1; none: that of --weights, or imagenet.")
+FLAGS.text(
+    "weights",
+    "none",
+    "Start from a shipped model, TF Hub handle, SavedModel folder, released BiT .npz, run folder or .keras file; or "
+    "from none (random).",
+)
+FLAGS.choice("stem_init", None, STEM_INITS, "--stem=cifar from a 7x7 kernel: start at random, or crop its centre.")
+FLAGS.choice("swap", None, SWAPS, "How --weights get batch norm: the paper's way, or keeping what they compute.")
+FLAGS.choice("ws", None, WS, "Weight standardisation in the swap: dropped, folded into the kernels, or kept.")
+FLAGS.choice("bn_init", None, BN_INITS, "Batch norm's scale and offset in the swap: 1 and 0, or group norm's.")
+FLAGS.integer("bn_calibrate", None, "Images that give batch norm its statistics after the swap; 0: none.", at_least=0)
 FLAGS.choice("method", "simsiam", METHODS, "The self-supervised method.")
 FLAGS.choice("views", "simsiam", VIEW_POLICIES, "The view policy.")
 FLAGS.integer("image_size", 224, "Side of the views, px.", at_least=8)
 FLAGS.integer("batch_size", 128, "Images a step.", at_least=2)
-FLAGS.integer("epochs", 400, "Passes over the pre-training images.", at_least=1)
+FLAGS.integer("epochs", 400, "Passes over the images; 0: the start is the encoder.", at_least=0)
 FLAGS.choice("optimizer", "sgd", ["sgd", "lamb"], "sgd: the paper's; lamb: for batches of thousands.")
 FLAGS.number("base_lr", 0.03, "Learning rate per 256 images; the optimizer gets it times batch_size/256.")
 FLAGS.integer("warmup_epochs", 0, "Epochs over which the rate rises from 0.", at_least=0)
@@ -71,11 +82,8 @@ def pretrain(run: RunFolder, config: dict) -> None:
     Raises:
       UserError: for what is wrong with data, weights, folder or flags.
     """
-    policy, reason = runtime.choose_precision(config["precision"])
-    if config["precision"] == "auto" and run.config_path.exists():
-        # A run goes on in the precision it was started in, also on another machine.
-        policy, reason = run.config()["precision"], "as this run was started"
-    config = {**config, "precision": policy, "data_dir": str(Path(config["data_dir"]).absolute())}
+    config, reason = runtime.settled(run, config)
+    config, pretrained = settled_start(run, config)
     run.check(config)
     if run.is_finished:
         say(f"{run.path}: pre-training is already finished ({run.encoder_path.name} is there); nothing to do.")
@@ -84,20 +92,18 @@ def pretrain(run: RunFolder, config: dict) -> None:
     say(source.summary())
     split = find_split(run, source, config)
     say(split.summary())
-    say(f"precision {policy}: {reason}")
-    tf.keras.utils.set_random_seed(config["seed"])
-    with runtime.precision_policy(policy), naming_bad_images(source):
-        encoder = build_encoder(config)
-        size = f"{encoder.count_params():,} parameters, {encoder.output_shape[-1]} features"
-        say(f"{encoder.name}: {size}, {config['norm']} norm, weights: {config['weights']}")
+    require_images(config, len(split.indices("pretrain")))
+    say(f"precision {config['precision']}: {reason}")
+    with runtime.precision_policy(config["precision"]), naming_bad_images(source):
+        encoder, records = prepare(run, config, pretrained, source, split)
         try:
-            train(run, config, source, split, encoder)
+            train(run, config, source, split, encoder, records)
         except tf.errors.ResourceExhaustedError as error:
             raise UserError(
                 f"The memory does not hold a step of {config['batch_size']} images at {config['image_size']} px; pass "
                 "a smaller --batch_size, --image_size or --backbone, and another --run_dir."
             ) from error
-    save_encoder(run, config, encoder)
+    save_encoder(run.encoder_path, config, encoder)
     labelled = "" if source.labels is not None else " --dataset=image_folder --data_dir=LABELLED_IMAGES"
     say(f"{run.path}: finished; next: bitkeras probe --run_dir={run.path}{labelled}")
 
@@ -111,38 +117,69 @@ def find_split(run: RunFolder, source: ImageSource, config: dict) -> Split:
     return SPLITS[config["split"]](source, seed=config["seed"])
 
 
-def build_encoder(config: dict) -> tf.keras.Model:
-    """The backbone with its starting weights, under the current precision policy."""
-    from_scratch = config["weights"] == "none"
-    encoder = build_backbone(
-        config["backbone"],
-        norm=config["norm"],
-        stem=config["stem"],
-        # Group norm comes with standardised kernels, for which zeros are a singular point.
-        zero_init_residual=from_scratch and config["norm"] == "batch",
-    )
-    if not from_scratch:
-        weights = read_weights(config["weights"])
-        if config["norm"] == "batch":
-            swap_group_norm(encoder, weights)
-        else:
-            assign_weights(encoder, weights, skip=HEAD)
-    return encoder
+def prepare(
+    run: RunFolder, config: dict, pretrained: Pretrained | None, source: ImageSource, split: Split
+) -> tuple[tf.keras.Model, dict[str, dict]]:
+    """The encoder that training starts from, under the current precision policy, and what to record of its start.
+
+    Returns:
+      (encoder, {"weights.json": ..., and after a swap "retention.json": ...}); random weights where there are none
+      to start from or a checkpoint holds later ones.
+    """
+    tf.keras.utils.set_random_seed(config["seed"])
+    encoder = build_encoder(config, from_scratch=pretrained is None)
+    size = f"{encoder.count_params():,} parameters, {encoder.output_shape[-1]} features"
+    say(f"{encoder.name}: {size}, {config['norm']} norm, weights: {config['weights']}")
+    if pretrained is None or any(run.checkpoints_path.glob("*.index")):
+        return encoder, {}
+    # A run that was killed before its first checkpoint knows its weights by name only.
+    pretrained = pretrained if pretrained.weights else read_pretrained(config["weights"])
+    start = load_start(config, pretrained, source, split.indices("pretrain"))
+    records = {"weights.json": weights_record(config, pretrained, source, split.indices("pretrain"))}
+    lines = [*start.messages, *agreement_lines(records["weights.json"])]
+    if start.original is not None:
+        records["retention.json"] = measure_retention(start, config, source, split)
+        lines += retention_lines(records["retention.json"])
+    for line in lines:
+        say(line)
+    encoder.set_weights(start.encoder.get_weights())
+    return encoder, records
 
 
-def train(run: RunFolder, config: dict, source: ImageSource, split: Split, encoder: tf.keras.Model) -> None:
-    """Everything between a built encoder and a trained one."""
-    indices = split.indices("pretrain")
-    steps_per_epoch = num_steps_per_epoch(len(indices), config["batch_size"])
-    trainer = build_trainer(config, encoder, steps_per_epoch)
-    # Not before: a run folder must not be bound to a flag that was mistyped.
+def begin(run: RunFolder, config: dict, source: ImageSource, split: Split, records: dict[str, dict]) -> None:
+    """The first files of a run; not earlier, since a folder must not be bound to a flag that was mistyped."""
     run.start(config)
     if not run.split_path.exists():
         save_split(split, source, run.split_path)
+    for name, record in records.items():
+        run.write_json(run.path / name, record)
+
+
+def leave_untrained(run: RunFolder, config: dict, source: ImageSource, split: Split, encoder: tf.keras.Model) -> None:
+    """What --epochs=0 does in place of training: the numbers of the start."""
+    say("--epochs=0: nothing is trained, and the encoder is what the run starts from")
+    run.drop_metrics_after(-1)
+    measure_start(build_monitor(config, source, split, encoder), RunLog(run))
+
+
+def train(
+    run: RunFolder, config: dict, source: ImageSource, split: Split, encoder: tf.keras.Model, records: dict[str, dict]
+) -> None:
+    """Everything between a built encoder and a trained one."""
+    indices = split.indices("pretrain")
+    if config["epochs"] == 0:
+        begin(run, config, source, split, records)
+        leave_untrained(run, config, source, split, encoder)
+        return
+    steps_per_epoch = num_steps_per_epoch(len(indices), config["batch_size"])
+    trainer = build_trainer(config, encoder, steps_per_epoch)
+    begin(run, config, source, split, records)
     checkpoint = EpochCheckpoint(trainer, run.checkpoints_path)
     epochs_done = checkpoint.restore()
     if epochs_done:
         say(f"going on after epoch {epochs_done} of {config['epochs']}")
+    elif config["weights"] != "none" and not records:
+        raise UserError(f"The list of checkpoints in {run.checkpoints_path} is lost; delete that folder to start over.")
     run.drop_metrics_after(epochs_done if epochs_done else -1)
     batches = view_batches(
         source,
@@ -225,15 +262,6 @@ def build_monitor(config: dict, source: ImageSource, split: Split, encoder: tf.k
         k=config["knn_k"],
         temperature=config["knn_temperature"],
     )
-
-
-def save_encoder(run: RunFolder, config: dict, encoder: tf.keras.Model) -> None:
-    """Writes the encoder as a float32 graph, so that probe and export do not depend on the training precision."""
-    with runtime.precision_policy("float32"):
-        plain = build_backbone(config["backbone"], norm=config["norm"], stem=config["stem"])
-    plain.set_weights(encoder.get_weights())
-    with written_atomically(run.encoder_path) as beside:
-        plain.save(beside)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from export.push import MANIFEST, push
 from export.servable import Servable
 from export.versions import latest_version, list_versions, version_path
 from pipelines.command_flags import CommandFlags
-from pipelines.probe import find_probed_split, read_probed, require_finished
+from pipelines.probe import find_probed_split, probed_encoder_path, read_probed, require_finished
 from pipelines.runtime import say
 
 FLAGS = CommandFlags()
@@ -52,7 +52,8 @@ def push_run(
             f"The run {run.path} has no finished probe {name!r}; run `bitkeras probe --run_dir={run.path} "
             f"--name={name}` first."
         )
-    contents = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (run.encoder_path, probe_path)}
+    encoder_path = probed_encoder_path(run, name)
+    contents = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (encoder_path, probe_path)}
     if already_pushed(push_dir, version, contents):
         say(f"{version_path(push_dir, version)} already holds this encoder and probe; nothing to do.")
         return
@@ -61,7 +62,7 @@ def push_run(
     test = find_probed_split(run, RunFolder(run.path / name), source, options).indices("test")[:check_images]
     with np.load(probe_path) as probe:
         servable = Servable(
-            tf.keras.models.load_model(run.encoder_path),
+            tf.keras.models.load_model(encoder_path),
             probe["kernel"],
             probe["bias"],
             class_names=[str(name) for name in probe["class_names"]],

@@ -46,6 +46,7 @@ def build_bit_resnet(
     name: str,
     norm: str = "group",
     stem: str = "imagenet",
+    weight_standardization: bool | None = None,
     zero_init_residual: bool = False,
     num_classes: int | None = None,
 ) -> tf.keras.Model:
@@ -57,9 +58,10 @@ def build_bit_resnet(
       norm: "group" is BiT as released, with standardised kernels; "batch" is the network the seed paper goes on
         with, and Batch Norm its only normalisation.
       stem: "imagenet" is 7x7/2 and a 3x3/2 max-pool; "cifar" is 3x3/1 without a pool (SimSiam, appendix D).
+      weight_standardization: standardise the kernels at every call, in float32; None does so under "group" only.
       zero_init_residual: start the last convolution of every unit at zero, so that each unit starts as the
         identity. SimSiam (section 4) zeroes the last BN gamma of a branch; a pre-activation unit ends
-        in a convolution. For training from scratch only.
+        in a convolution. For training from scratch only, and without weight standardisation.
       num_classes: K, to put BiT's 1x1 head on top; the output is then logits, float32 [B, K].
 
     Raises:
@@ -68,8 +70,10 @@ def build_bit_resnet(
     for argument, value, known in (("norm", norm, NORMS), ("stem", stem, STEMS)):
         if value not in known:
             raise ValueError(f"{argument} is {value!r}; known are {', '.join(known)}.")
+    standardized = norm == "group" if weight_standardization is None else weight_standardization
     graph = _Graph(
         norm=norm,
+        convolution=layers.StandardizedConv2D if standardized else tf.keras.layers.Conv2D,
         num_groups=architecture.num_groups,
         last_conv_initializer="zeros" if zero_init_residual else "he_normal",
     )
@@ -93,6 +97,7 @@ class _Graph:
     """The choices that every layer of one network shares."""
 
     norm: str
+    convolution: type[tf.keras.layers.Conv2D]
     num_groups: int
     last_conv_initializer: str
 
@@ -125,5 +130,6 @@ class _Graph:
         # Pad by hand and convolve VALID: TensorFlow's SAME pads a strided layer at the bottom and right only.
         if size > 1:
             x = tf.keras.layers.ZeroPadding2D(size // 2, name=name.replace("_conv", "_pad"))(x)
-        conv = layers.StandardizedConv2D if self.norm == "group" else tf.keras.layers.Conv2D
-        return conv(channels, size, strides=stride, use_bias=False, kernel_initializer=initializer, name=name)(x)
+        return self.convolution(
+            channels, size, strides=stride, use_bias=False, kernel_initializer=initializer, name=name
+        )(x)

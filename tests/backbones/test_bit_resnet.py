@@ -126,3 +126,14 @@ def test_group_norm_network_survives_saving(tmp_path):
     assert any(isinstance(layer, GroupNormalization) for layer in again.layers)
     images = tf.random.stateless_uniform([2, 32, 32, 3], [0, 1], -1, 1)
     np.testing.assert_array_equal(again(images), encoder(images))
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16"], indirect=True)
+def test_batch_norm_network_can_standardise_in_float32(policy):
+    kept = build_backbone("R14x0.25", norm="batch", weight_standardization=True)
+    convolutions = [layer for layer in kept.layers if isinstance(layer, tf.keras.layers.Conv2D)]
+    assert convolutions and all(isinstance(layer, StandardizedConv2D) for layer in convolutions)
+    # No rounding of a kernel before it is standardised: read as it is, a weight stays float32.
+    assert {layer.kernel.dtype for layer in convolutions} == {tf.float32}
+    assert not any(isinstance(layer, GroupNormalization) for layer in kept.layers)
+    assert kept.count_params() == build_backbone("R14x0.25", norm="batch").count_params()

@@ -1,0 +1,137 @@
+"""An encoder from its flags: the graph, its starting weights, the swap of its norm, and the finished file."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from bitkeras.backbones import build_backbone
+from bitkeras.backbones.agreement import agreement_line
+from bitkeras.backbones.checkpoints import graph_variables
+from bitkeras.backbones.norm_swap import NormSwap, batch_norms, calibrate_batch_norm, swap_group_norm
+from bitkeras.backbones.pretrained import Pretrained, check_against_module, fill
+from bitkeras.data import ImageSource
+from bitkeras.data.batches import image_batches
+from bitkeras.errors import UserError
+from bitkeras.files import written_atomically
+from pipelines.runtime import precision_policy
+from pipelines.starting_point import swap_of
+
+AGREEMENT_IMAGES = 8
+BATCH_SIZE = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """An encoder before training, in float32.
+
+    Attributes:
+      encoder: with the weights it starts from.
+      original: the GN network that it was swapped from, or None.
+      messages: what was not taken over from the weights.
+    """
+
+    encoder: tf.keras.Model
+    original: tf.keras.Model | None
+    messages: list[str]
+
+
+def build_encoder(config: dict, *, from_scratch: bool = False) -> tf.keras.Model:
+    """The graph of a run with random weights, under the current precision policy.
+
+    Args:
+      config: of the run, settled.
+      from_scratch: start every unit of a BN network as the identity.
+    """
+    # Group norm comes with standardised kernels, for which zeros are a singular point.
+    zeros = from_scratch and config["norm"] == "batch"
+    standardized = True if config.get("ws") == "keep" else None
+    graph = {"norm": config["norm"], "stem": config["stem"], "weight_standardization": standardized}
+    return build_backbone(config["backbone"], **graph, zero_init_residual=zeros)
+
+
+def load_start(config: dict, pretrained: Pretrained, source: ImageSource, indices: np.ndarray) -> Start:
+    """The encoder with given weights, swapped and calibrated as the flags say; float32 whatever the policy is.
+
+    Args:
+      config: of the run, settled.
+      pretrained: the weights.
+      source, indices: the unlabelled images to calibrate on; where there are fewer than asked for, all are taken.
+    """
+    swap = swap_of(config)
+    # A stem that is left at random is the same one when the probe builds this network again.
+    tf.keras.utils.set_random_seed(config["seed"])
+    with precision_policy("float32"):
+        encoder = build_encoder(config)
+        if swap is None:
+            return Start(encoder, None, fill(encoder, pretrained, stem_init=config.get("stem_init")))
+        original = build_backbone(config["backbone"], norm="group", stem=config["stem"])
+        messages = fill(original, pretrained, stem_init=config.get("stem_init"))
+        swap_from(original, encoder, swap)
+        if swap.bn_calibrate:
+            calibrate(encoder, config, source, indices, num_images=min(swap.bn_calibrate, len(indices)))
+    return Start(encoder, original, messages)
+
+
+def swap_from(original: tf.keras.Model, encoder: tf.keras.Model, swap: NormSwap) -> None:
+    """Fills the BN graph `encoder` from the GN network `original`."""
+    weights = {name: variable.numpy() for name, variable in graph_variables(original).items()}
+    swap_group_norm(encoder, weights, ws=swap.ws, bn_init=swap.bn_init)
+
+
+def calibrate(
+    encoder: tf.keras.Model, config: dict, source: ImageSource, indices: np.ndarray, *, num_images: int
+) -> None:
+    """Takes the BN statistics of a float32 encoder from `num_images` images.
+
+    Raises:
+      UserError: the encoder has no batch norm, or there are fewer images.
+    """
+    if not batch_norms(encoder):
+        raise UserError("--bn_calibrate sets statistics of batch norm, and this encoder has none; leave it out.")
+    if num_images > len(indices):
+        raise UserError(
+            f"--bn_calibrate={num_images}, and the pre-training part holds {len(indices)} images; pass at most that."
+        )
+    chosen = shuffled(indices, config)[:num_images]
+    calibrate_batch_norm(encoder, whole_images(source, chosen, config))
+
+
+def whole_images(source: ImageSource, indices: np.ndarray, config: dict) -> tf.data.Dataset:
+    """Batches of images as they are, at the size the run trains on."""
+    return image_batches(source, indices, image_size=config["image_size"], batch_size=BATCH_SIZE)
+
+
+def shuffled(indices: np.ndarray, config: dict) -> np.ndarray:
+    """`indices` in an order of the run's seed: in their own the images of one class may come first."""
+    return np.random.default_rng([config["seed"], 1]).permutation(indices)
+
+
+def weights_record(config: dict, pretrained: Pretrained, source: ImageSource, indices: np.ndarray) -> dict:
+    """What is known about the weights, for `weights.json`: among it how they agree with the module they are from.
+
+    Raises:
+      UserError: the module computes something else than the network built here.
+    """
+    chosen = shuffled(indices, config)[:AGREEMENT_IMAGES]
+    images = np.concatenate(list(whole_images(source, chosen, config)))
+    agreement = check_against_module(pretrained, config["backbone"], np.clip((images + 1) / 2, 0, 1))
+    facts = ("origin", "norm", "weight_standardization", "backbone", "stem")
+    return {**{fact: getattr(pretrained, fact) for fact in facts}, "agreement": agreement}
+
+
+def agreement_lines(record: dict) -> list[str]:
+    """How the weights agree with their module, for the log; nothing where they are of none."""
+    return [agreement_line(record["agreement"])] if record["agreement"] else []
+
+
+def save_encoder(path: Path, config: dict, encoder: tf.keras.Model) -> None:
+    """Writes the encoder as a float32 graph, so that probe and export do not depend on the training precision."""
+    with precision_policy("float32"):
+        plain = build_encoder(config)
+    plain.set_weights(encoder.get_weights())
+    with written_atomically(path) as beside:
+        plain.save(beside)
