@@ -15,6 +15,7 @@ from bitkeras.errors import UserError
 from bitkeras.evaluation.collapse import feature_spread
 from bitkeras.evaluation.features import encode
 from bitkeras.evaluation.knn import knn_balanced_accuracy
+from bitkeras.evaluation.metrics import accuracy
 from bitkeras.runs import RunFolder
 
 
@@ -95,6 +96,28 @@ class FeatureMonitor(tf.keras.callbacks.Callback):
         return numbers
 
 
+class AccuracyMonitor(tf.keras.callbacks.Callback):
+    """Adds the share of right answers on held-out images, every few epochs and after the last.
+
+    Args:
+      classifier: images -> logits.
+      images: batches of held-out images.
+      labels: int32 [N].
+      num_epochs: of the whole run.
+      every: epochs between measurements.
+    """
+
+    def __init__(self, classifier: tf.keras.Model, *, images, labels: np.ndarray, num_epochs: int, every: int = 5):
+        super().__init__()
+        self.classifier, self.images, self.labels = classifier, images, labels
+        self.num_epochs, self.every = num_epochs, every
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Measures when it is time."""
+        if (epoch + 1) % self.every == 0 or epoch + 1 == self.num_epochs:
+            logs["test_accuracy"] = accuracy(self.labels, encode(self.classifier, self.images).argmax(axis=1))
+
+
 class RunLog(tf.keras.callbacks.Callback):
     """Writes each epoch's numbers to `metrics.jsonl` and to TensorBoard.
 
@@ -106,6 +129,7 @@ class RunLog(tf.keras.callbacks.Callback):
         "lr": "train/learning_rate",
         "images_per_second": "train/images_per_second",
         "knn_balanced_accuracy": "knn/balanced_accuracy",
+        "test_accuracy": "test/accuracy",
     }
 
     def __init__(self, run: RunFolder):
@@ -211,7 +235,10 @@ class PlainProgress(tf.keras.callbacks.Callback):
         parts = [f"epoch {epoch + 1}/{self.num_epochs}", f"loss {logs['loss']:.4f}"]
         if "knn_balanced_accuracy" in logs:
             parts.append(f"kNN {logs['knn_balanced_accuracy']:.3f} (chance {logs['knn_chance']:.3f})")
-        parts.append(f"cosine {logs['mean_pairwise_cosine']:.3f}")
+        if "mean_pairwise_cosine" in logs:
+            parts.append(f"cosine {logs['mean_pairwise_cosine']:.3f}")
+        if "test_accuracy" in logs:
+            parts.append(f"test accuracy {logs['test_accuracy']:.4f}")
         parts.append(f"{logs['images_per_second']:.0f} images/s")
         self.write("  ".join([*parts, f"{_duration(left)} left"]))
 

@@ -13,6 +13,7 @@ from bitkeras.errors import UserError
 
 COMMANDS = {
     "quickstart": "Draw phantom images and run the whole road on them: pretrain, probe, push, predict.",
+    "upstream": "Train a BiT network by its own supervised recipe on labelled images.",
     "pretrain": "Train a BiT network by SimSiam on unlabelled images.",
     "probe": "Score a pre-trained encoder: kNN, linear probe, baselines, t-SNE, report.",
     "push": "Publish encoder and probe as a versioned SavedModel.",
@@ -45,7 +46,7 @@ def usage() -> str:
         "usage: bitkeras COMMAND [--flag=value ...]\n\n"
         f"Commands:\n{listed}\n\n"
         "`bitkeras COMMAND --help` explains every flag with its default; --flagfile=FILE reads flags from a file.\n"
-        f"Presets that come along, named without path or ending: {presets}."
+        f"Presets that come along, named without path or ending (those of upstream begin with bit-): {presets}."
     )
 
 

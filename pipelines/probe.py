@@ -2,7 +2,8 @@
 
 The features of every image are computed once. The linear classifier follows the seed paper: focal loss with gamma 4,
 trained on half of the labelled part, its best epoch chosen by balanced accuracy on the other half, three trials, scored
-on the test part. RUN_DIR/NAME gets scores.json, predictions.csv, probe.npz, figures and report.md.
+on the test part. RUN_DIR/NAME gets scores.json, predictions.csv, probe.npz, figures and report.md, and with
+--bn_calibrate the encoder.keras that was probed, which `bitkeras push` then takes.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from bitkeras.backbones.shipped import SHIPPED
 from bitkeras.data import DATASETS, ImageSource
 from bitkeras.data.batches import naming_bad_images
 from bitkeras.data.splits import SPLITS, Split, leakage_audit, load_split, save_split
@@ -25,6 +27,7 @@ from bitkeras.evaluation.report import write_report
 from bitkeras.runs import RunFolder
 from pipelines.command_flags import CommandFlags
 from pipelines.encoder_scores import EncoderScores
+from pipelines.encoders import calibrate, save_encoder
 from pipelines.pretrain import find_split
 from pipelines.runtime import read_existing, say
 
@@ -42,6 +45,8 @@ FLAGS.number("focal_gamma", 4.0, "Gamma of the focal loss; 0 is cross-entropy.")
 FLAGS.switch("balanced", False, "Weight classes by inverse frequency; the paper does not.")
 FLAGS.integer("knn_k", 20, "Neighbours of the kNN classifier.", at_least=1)
 FLAGS.number("knn_temperature", 0.07, "T of the kNN weights exp(cos/T).", at_least=1e-6)
+FLAGS.integer("bn_calibrate", None, "Take batch norm's statistics anew from so many pre-training images.", at_least=1)
+FLAGS.text("beside", None, "Other finished runs on the same split of the same images, with commas: in the same table.")
 FLAGS.switch("baselines", True, "Score a random encoder, raw pixels and the majority class too.")
 FLAGS.integer("seed", 0, "Of classifiers, bootstrap and t-SNE.", at_least=0)
 
@@ -78,20 +83,26 @@ def probe(run: RunFolder, name: str, options: dict, *, data_dir: str | None = No
             "--dataset=image_folder --data_dir=FOLDER."
         )
     split = find_probed_split(run, results, source, options)
+    others = find_others(options["beside"], source, split)
+    scores = EncoderScores(config, options, source, split)
+    with naming_bad_images(source):
+        encoder = find_encoder(run, scores, options)
     results.start({**options, "data_dir": data_dir and str(Path(data_dir).absolute())})
     if options["dataset"] != AS_PRETRAINED:
         save_split(split, source, results.split_path)
+    if options["bn_calibrate"]:
+        save_encoder(results.encoder_path, config, encoder)
     tf.keras.utils.set_random_seed(options["seed"])
     with naming_bad_images(source):
-        scores = EncoderScores(config, options, source, split)
         # First, since it reads the BiT weights again: if they have moved, nothing has been computed yet.
         baselines = scores.baseline_rows() if options["baselines"] else []
         started = time.perf_counter()
         say(f"{title(config)}: features and probe")
-        features = scores.features(tf.keras.models.load_model(run.encoder_path))
+        features = scores.features(encoder)
         result = scores.probe(features)
-        rows = [scores.row(title(config), features, result), *baselines]
+        rows = [scores.row(title(config), features, result)]
         seconds = time.perf_counter() - started
+        rows += [other_row(other, options, source, split) for other in others] + baselines
     kernel, bias = result.kernels[result.best_trial], result.biases[result.best_trial]
     scores.save_probe(results.path / "probe.npz", result)
     scores.save_predictions(results.path / "predictions.csv", probe_probabilities(features["test"], kernel, bias))
@@ -111,6 +122,48 @@ def probe(run: RunFolder, name: str, options: dict, *, data_dir: str | None = No
         score = f"balanced accuracy {row['balanced_accuracy']:.3f} [{low:.3f}, {high:.3f}]"
         say(f"  {row['name']:<42} {score}  macro F1 {row['macro_f1']:.3f}")
     say(f"report: {results.path / 'report.md'}; next: bitkeras push --run_dir={run.path} --push_dir=...")
+
+
+def find_encoder(run: RunFolder, scores: EncoderScores, options: dict) -> tf.keras.Model:
+    """The run's encoder; with --bn_calibrate its batch norm has new statistics."""
+    encoder = tf.keras.models.load_model(run.encoder_path)
+    if options["bn_calibrate"]:
+        images = scores.indices["pretrain"]
+        calibrate(encoder, scores.config, scores.source, images, num_images=options["bn_calibrate"])
+    return encoder
+
+
+def find_others(beside: str | None, source: ImageSource, split: Split) -> list[RunFolder]:
+    """The runs named by --beside.
+
+    Raises:
+      UserError: one is not finished, or has another split: its encoder may have seen the test images.
+    """
+    others = [RunFolder(path) for path in (beside or "").split(",") if path]
+    for other in others:
+        other.config()
+        require_finished(other)
+        if (load_split(other.split_path, source).parts != split.parts).any():
+            raise UserError(
+                f"--beside={other.path} has another split of the images, so its encoder may have seen those of the "
+                "test part; pass runs made with the same --split and --seed."
+            )
+    return others
+
+
+def other_row(other: RunFolder, options: dict, source: ImageSource, split: Split) -> dict:
+    """The scores of another run's encoder, as the probed one's."""
+    config = other.config()
+    say(f"{title(config)}: features and probe")
+    scores = EncoderScores(config, options, source, split)
+    features = scores.features(tf.keras.models.load_model(other.encoder_path))
+    return scores.row(title(config), features, scores.probe(features))
+
+
+def probed_encoder_path(run: RunFolder, name: str) -> Path:
+    """The encoder that the probe `name` of a run belongs to."""
+    results = RunFolder(run.path / name)
+    return results.encoder_path if results.config().get("bn_calibrate") else run.encoder_path
 
 
 def read_probed(config: dict, options: dict, data_dir: str | None) -> ImageSource:
@@ -142,7 +195,10 @@ def require_finished(run: RunFolder) -> None:
 
 def title(config: dict) -> str:
     """What the encoder of a run is."""
-    start = "random weights" if config["weights"] == "none" else "BiT weights"
+    weights = config["weights"]
+    start = "random weights" if weights == "none" else weights if weights in SHIPPED else "BiT weights"
+    if config["epochs"] == 0:
+        return f"{start}, frozen" if config["norm"] == "group" else f"{start}, not trained on"
     return f"{config['method']} from {start}, {config['epochs']} epoch{'s' if config['epochs'] > 1 else ''}"
 
 
@@ -172,7 +228,9 @@ def describe(run: RunFolder, name: str, options: dict, scores: EncoderScores, da
         "num_test_images": len(scores.indices["test"]),
         "num_test_lesions": None if scores.groups is None else len(set(scores.groups)),
         "commands": [
-            shlex.join(["bitkeras", command, *(f"--{flag}={value}" for flag, value in flags.items())])
+            shlex.join(
+                ["bitkeras", command, *(f"--{flag}={value}" for flag, value in flags.items() if value is not None)]
+            )
             for command, flags in commands.items()
         ],
     }

@@ -1,7 +1,8 @@
 """The whole road, on images that the project draws itself.
 
 It needs no data and no network: dermatoscopy-like phantoms in HAM10000's layout, and on them the commands that you
-would run on your own images, each printed first. Run again, it goes on where it stopped.
+would run on your own images, each printed first. Three encoders stand side by side in the report: a BiT network as it
+came, SimSiam from random weights, and SimSiam from BiT. Run again, it goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -18,20 +19,25 @@ FLAGS = CommandFlags()
 FLAGS.text("output_dir", "runs/quickstart", "Where images, run and SavedModel go.")
 FLAGS.integer("num_images", 1500, "Phantoms to draw.", at_least=100)
 FLAGS.text("preset", "quickstart", "Preset or flagfile for `bitkeras pretrain`.")
+FLAGS.text("weights", "bit-m-mini", "The BiT network to start from, of the architecture that the preset names.")
 
 
 def main(_) -> None:
     """Flags become plain arguments."""
-    quickstart(Path(FLAGS.output_dir), num_images=FLAGS.num_images, preset=FLAGS.preset)
+    quickstart(Path(FLAGS.output_dir), num_images=FLAGS.num_images, preset=FLAGS.preset, weights=FLAGS.weights)
 
 
-def quickstart(output_dir: Path, *, num_images: int, preset: str) -> None:
-    """Images, pre-training, probe, SavedModel and one prediction, all below `output_dir`."""
+def quickstart(output_dir: Path, *, num_images: int, preset: str, weights: str) -> None:
+    """Images, three encoders, their probe, SavedModel and one prediction, all below `output_dir`."""
     started = time.perf_counter()
-    data_dir, run_dir, push_dir = (output_dir / name for name in ("phantoms", "run", "served"))
+    names = ("phantoms", "bit_frozen", "from_scratch", "run", "served")
+    data_dir, frozen_dir, scratch_dir, run_dir, push_dir = (output_dir / name for name in names)
     draw(data_dir, num_images)
-    step("pretrain", f"--flagfile={preset}", f"--data_dir={data_dir}", f"--run_dir={run_dir}")
-    step("probe", f"--run_dir={run_dir}")
+    common = [f"--flagfile={preset}", f"--data_dir={data_dir}"]
+    step("pretrain", *common, f"--weights={weights}", "--norm=group", "--epochs=0", f"--run_dir={frozen_dir}")
+    step("pretrain", *common, f"--run_dir={scratch_dir}")
+    step("pretrain", *common, f"--weights={weights}", f"--run_dir={run_dir}")
+    step("probe", f"--run_dir={run_dir}", f"--beside={frozen_dir},{scratch_dir}")
     step("push", f"--run_dir={run_dir}", f"--push_dir={push_dir}")
     image_id, dx = first_test_image(run_dir / "split.csv")
     step("predict", f"--push_dir={push_dir}", str(next(data_dir.rglob(f"{image_id}.jpg"))))

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from bitkeras.data import ImageSource, read_source
 from bitkeras.data.source import require_folder
+from bitkeras.runs import RunFolder
 from pipelines.command_flags import CommandFlags
 
 PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
@@ -42,6 +43,15 @@ def choose_precision(precision: str) -> tuple[str, str]:
         if feature in processor:
             return "mixed_bfloat16", f"the processor has {feature}"
     return "float32", "there is no GPU, and the processor has no bfloat16 arithmetic"
+
+
+def settled(run: RunFolder, config: dict) -> tuple[dict, str]:
+    """(`config` with precision and data folder as the run records them, the reason for the precision)."""
+    policy, reason = choose_precision(config["precision"])
+    if config["precision"] == "auto" and run.config_path.exists():
+        # A run goes on in the precision it was started in, also on another machine.
+        policy, reason = run.config()["precision"], "as this run was started"
+    return {**config, "precision": policy, "data_dir": str(Path(config["data_dir"]).absolute())}, reason
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from bitkeras.schedules import scaled_lr, undo, warmup_cosine
+from bitkeras.schedules import scaled_lr, undo, warmup_cosine, warmup_staircase
 
 
 def test_the_base_rate_is_per_256_images():
@@ -29,3 +29,11 @@ def test_an_undone_schedule_is_constant_where_it_is_not_zero():
     # At a rate of 0 nothing can move.
     rates = [float(factor(step) * schedule(step)) for step in range(12)]
     np.testing.assert_allclose(rates, [0, *[0.5] * 11], rtol=1e-5)
+
+
+def test_bits_staircase_falls_at_30_60_and_80_of_90_epochs():
+    schedule = warmup_staircase(0.8, num_steps=900, warmup_steps=100)
+    points = {0: 0.0, 50: 0.4, 100: 0.8, 300: 0.8, 301: 0.08, 600: 0.08, 601: 0.008, 800: 0.008, 801: 0.0008}
+    np.testing.assert_allclose([float(schedule(step)) for step in points], list(points.values()), rtol=1e-5)
+    without = warmup_staircase(0.8, num_steps=900)
+    np.testing.assert_allclose([float(without(step)) for step in (0, 300, 301)], [0.8, 0.8, 0.08], rtol=1e-5)

@@ -1,15 +1,12 @@
-"""ViewTrainer: the only train_step. A method states what a pair of views costs and nothing else."""
+"""The only train_step. A method states what a pair of views costs and nothing else."""
 
 from __future__ import annotations
 
 import tensorflow as tf
 
 
-class ViewTrainer(tf.keras.Model):
-    """Trains on pairs of views of the same images.
-
-    A batch is a dict that holds `views_a` and `views_b`, float32 [B, H, W, 3] in [-1, 1]. A subclass writes
-    `view_loss`; what it tracks as an attribute is trained.
+class Trainer(tf.keras.Model):
+    """Minimises `batch_loss`, which a subclass writes; what it tracks as an attribute is trained.
 
     Args:
       weight_decay: L2 penalty added to the gradient of every trainable variable (`grad += weight_decay * w`), biases
@@ -21,8 +18,8 @@ class ViewTrainer(tf.keras.Model):
         super().__init__(**kwargs)
         self.weight_decay = weight_decay
 
-    def view_loss(self, views_a: tf.Tensor, views_b: tf.Tensor, *, training: bool) -> tf.Tensor:
-        """Mean cost of the pairs in this replica's batch, float32 scalar."""
+    def batch_loss(self, batch: dict[str, tf.Tensor], *, training: bool) -> tf.Tensor:
+        """Mean cost of this replica's batch, float32 scalar."""
         raise NotImplementedError
 
     def gradient_scale(self, variable: tf.Variable) -> tf.Tensor | float:
@@ -33,7 +30,7 @@ class ViewTrainer(tf.keras.Model):
         """One optimizer step; returns the loss averaged over the epoch so far."""
         variables = self.trainable_variables
         with tf.GradientTape() as tape:
-            loss = self.view_loss(batch["views_a"], batch["views_b"], training=True)
+            loss = self.batch_loss(batch, training=True)
             scaled_loss = self._scale(loss)
         gradients = self._unscale(tape.gradient(scaled_loss, variables))
         self.optimizer.apply_gradients(zip([self._decayed(g, v) for g, v in zip(gradients, variables)], variables))
@@ -41,7 +38,7 @@ class ViewTrainer(tf.keras.Model):
 
     def test_step(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """The loss with the running BN statistics; nothing moves."""
-        return self._record(self.view_loss(batch["views_a"], batch["views_b"], training=False))
+        return self._record(self.batch_loss(batch, training=False))
 
     def _decayed(self, gradient, variable):
         # Replicas are summed, so each one brings its share of the penalty, as it does of the loss.
@@ -71,3 +68,18 @@ class ViewTrainer(tf.keras.Model):
     def _record(self, loss):
         self._loss_mean.update_state(loss)
         return {"loss": self._loss_mean.result()}
+
+
+class ViewTrainer(Trainer):
+    """Trains on pairs of views of the same images.
+
+    A batch is a dict that holds `views_a` and `views_b`, float32 [B, H, W, 3] in [-1, 1].
+    """
+
+    def batch_loss(self, batch: dict[str, tf.Tensor], *, training: bool) -> tf.Tensor:
+        """The cost of the batch's pairs."""
+        return self.view_loss(batch["views_a"], batch["views_b"], training=training)
+
+    def view_loss(self, views_a: tf.Tensor, views_b: tf.Tensor, *, training: bool) -> tf.Tensor:
+        """Mean cost of the pairs in this replica's batch, float32 scalar."""
+        raise NotImplementedError

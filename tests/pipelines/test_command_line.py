@@ -4,10 +4,11 @@ import pytest
 from small_road import pretrain_flags, run_process
 
 import bitkeras
-from pipelines import cli, pretrain, probe, push, quickstart
+from pipelines import cli, pretrain, probe, push, quickstart, starting_point, upstream
 from pipelines import predict as predict_command
 
 MODULES = {
+    "upstream": upstream,
     "pretrain": pretrain,
     "probe": probe,
     "push": push,
@@ -80,15 +81,16 @@ def test_a_preset_parses_and_flags_after_it_win(preset):
     (argument,) = cli._with_presets([f"--flagfile={preset}"])
     assert cli._with_presets(["--flagfile", preset, "--epochs=3"]) == [argument, "--epochs=3"]
     assert argument == f"--flagfile={cli.PRESETS / preset}.flags"
-    assert not pretrain.FLAGS.parse([argument, "--run_dir=x", "--data_dir=y", "--epochs=7"])
-    assert pretrain.FLAGS.epochs == 7
+    flags = (upstream if preset.startswith("bit-") else pretrain).FLAGS
+    assert not flags.parse([argument, "--run_dir=x", "--data_dir=y", "--epochs=7"])
+    assert flags.epochs == 7
 
 
 def test_the_paper_preset_writes_out_the_defaults():
     pretrain.FLAGS.parse(["--run_dir=x", "--data_dir=y"])
     defaults = pretrain.FLAGS.values()
     pretrain.FLAGS.parse(cli._with_presets(["--flagfile=ham10000", "--run_dir=x", "--data_dir=y"]))
-    assert pretrain.FLAGS.values() == defaults
+    assert pretrain.FLAGS.values() == {**defaults, "backbone": starting_point.DEFAULT_BACKBONE}
 
 
 def test_a_missing_data_folder_is_named_and_the_run_folder_stays_free(tmp_path, capfd):

@@ -36,7 +36,7 @@ def test_make_target_exists(target):
     assert re.search(rf"^{target}:", (Path(__file__).parents[2] / "Makefile").read_text(), re.MULTILINE)
 
 
-@pytest.mark.parametrize("path", sorted(set(re.findall(r"\]\((docs/[^)]+)\)", README))))
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"\]\((?!http)([^)]+)\)", README))))
 def test_linked_file_exists(path):
     assert (Path(__file__).parents[2] / path).is_file()
 

@@ -1,0 +1,27 @@
+"""Supervised training, as BiT is made (arXiv 1912.11370, section 3)."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from bitkeras.methods.trainer import Trainer
+
+
+class Supervised(Trainer):
+    """Softmax cross-entropy on labelled images.
+
+    A batch is a dict that holds `images`, float32 [B, H, W, 3] in [-1, 1], and `labels`, int [B].
+
+    Args:
+      classifier: images -> logits, float32 [B, K].
+      weight_decay: as in `Trainer`.
+    """
+
+    def __init__(self, classifier: tf.keras.Model, *, weight_decay: float = 1e-4):
+        super().__init__(weight_decay=weight_decay, name="supervised")
+        self.classifier = classifier
+
+    def batch_loss(self, batch: dict[str, tf.Tensor], *, training: bool) -> tf.Tensor:
+        """Mean cross-entropy."""
+        logits = self.classifier(batch["images"], training=training)
+        return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(batch["labels"], logits))

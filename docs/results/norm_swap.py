@@ -1,0 +1,146 @@
+"""How much knowledge survives the swap of the norm, before and after SimSiam: the runs behind norm_swap.md.
+
+    python docs/results/norm_swap.py run --dataset=ham10000 --data_dir=DIR --weights=bit-m-mini --seed=0
+    python docs/results/norm_swap.py table
+
+`run` goes through every way of swapping, for one model and one seed: retention, kNN and the linear probe right after
+the swap, then 20 epochs of SimSiam from there, and both scores again. It may be killed and started again. `table`
+writes what the runs below --runs found into norm_swap.json beside this file, and prints it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from bitkeras.data import read_source
+from bitkeras.data.splits import load_split
+from bitkeras.runs import RunFolder
+from pipelines import cli
+from pipelines.encoder_scores import EncoderScores
+
+# On CIFAR-10, too, the views of the paper's HAM10000 runs, for one table of one method.
+FLAGS = "--flagfile=laptop --split=lesion --image_size=64 --base_lr=0.06".split()
+CALIBRATION_IMAGES = 1024
+PROBE = {"trials": 3, "epochs": 100, "focal_gamma": 4.0, "knn_k": 20, "knn_temperature": 0.07, "seed": 0}
+SWAPS = [f"{ws}-{bn_init}" for ws, bn_init in itertools.product(("raw", "fold", "keep"), ("default", "copy"))]
+
+
+def arms(weights: str, epochs: int) -> dict[str, list[str]]:
+    """Name -> flags of `bitkeras pretrain`; a name is the network, the images it is calibrated on, and its epochs."""
+    backbone, trained = "--backbone=R26x0.25", f"--epochs={epochs}"
+    found = {"group none 0": ["--norm=group", f"--weights={weights}", backbone, "--epochs=0"]}
+    for swap in SWAPS:
+        ws, bn_init = swap.split("-")
+        flags = [f"--weights={weights}", backbone, f"--ws={ws}", f"--bn_init={bn_init}"]
+        for images in (0, CALIBRATION_IMAGES):
+            found[f"{swap} {images} 0"] = [*flags, f"--bn_calibrate={images}", "--epochs=0"]
+        found[f"{swap} {CALIBRATION_IMAGES} {epochs}"] = [*flags, f"--bn_calibrate={CALIBRATION_IMAGES}", trained]
+    # Training normalises by the statistics of each batch, so where it starts from cannot matter; one pair shows it.
+    found[f"raw-default 0 {epochs}"] = [*found["raw-default 0 0"][:-1], trained]
+    found[f"random none {epochs}"] = [backbone, trained]
+    return found
+
+
+def run(options: argparse.Namespace) -> None:
+    """Every arm of one data set, model and seed."""
+    folder = options.runs / f"{options.dataset}-{options.weights}-{options.seed}"
+    data_dir = options.data_dir
+    if options.dataset == "cifar10":
+        data_dir = part_of_cifar10(Path(options.data_dir).absolute(), options.runs / "cifar10")
+    data = [f"--dataset={options.dataset}", f"--data_dir={data_dir}", f"--seed={options.seed}"]
+    for name, flags in arms(options.weights, options.epochs).items():
+        run_dir = folder / name.replace(" ", "_")
+        if (run_dir / "scores.json").exists():
+            continue
+        print(f"\n== {folder.name}: {name}", flush=True)
+        cli.run("pretrain", [*FLAGS, *data, *flags, f"--run_dir={run_dir}"])
+        score(RunFolder(run_dir))
+
+
+def part_of_cifar10(data_dir: Path, folder: Path) -> Path:
+    """Links to as many images as HAM10000 has to pre-train and probe on: 680 and 200 of each class (train/, test/)."""
+    for part, number in (("train", 680), ("test", 200)):
+        for images in sorted((data_dir / part).iterdir()):
+            (folder / part / images.name).mkdir(parents=True, exist_ok=True)
+            for image in np.random.default_rng(0).permutation(sorted(images.iterdir()))[:number]:
+                link = folder / part / images.name / image.name
+                if not link.exists():
+                    link.symlink_to(image)
+    return folder
+
+
+def score(run: RunFolder) -> None:
+    """Nearest neighbours and linear probe on the test part, into scores.json."""
+    config = run.config()
+    source = read_source(config["dataset"], config["data_dir"])
+    split = load_split(run.split_path, source)
+    rows = {}
+    try:
+        for balanced in (False, True):
+            scores = EncoderScores(config, {**PROBE, "balanced": balanced}, source, split)
+            if not rows:
+                features = scores.features(tf.keras.models.load_model(run.encoder_path))
+            rows["balanced" if balanced else "plain"] = scores.row("encoder", features, scores.probe(features))
+    except FloatingPointError as error:
+        rows = {"not_finite": str(error)}
+    run.write_json(run.path / "scores.json", rows)
+
+
+def table(options: argparse.Namespace) -> None:
+    """Collects the scores and prints a line for each arm, over the seeds."""
+    found = []
+    for path in sorted(options.runs.glob("*/*/scores.json")):
+        config = RunFolder(path.parent).config()
+        retention = path.with_name("retention.json")
+        arm = dict(zip(("network", "calibrated_on", "epochs"), path.parent.name.split("_")))
+        facts = {key: config[key] for key in ("dataset", "seed")}
+        model = path.parts[-3].removeprefix(f"{config['dataset']}-").rpartition("-")[0]
+        kept = json.loads(retention.read_text())["stages"] if retention.exists() else None
+        found.append({**facts, "model": model, **arm, "retention": kept, "scores": json.loads(path.read_text())})
+    Path(__file__).with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
+    cases = {(row["dataset"], row["model"]) for row in found}
+    for case in sorted(cases):
+        rows = [row for row in found if (row["dataset"], row["model"]) == case]
+        print(f"\n{case[0]}, {case[1]}\n")
+        print("| network | calibrated on | epochs | cosine | CKA | kNN | probe | probe, classes weighted |")
+        print("|---|---|---|---|---|---|---|---|")
+        for arm in dict.fromkeys((row["network"], row["calibrated_on"], row["epochs"]) for row in rows):
+            same = [row for row in rows if (row["network"], row["calibrated_on"], row["epochs"]) == arm]
+            print("| " + " | ".join([*arm, *cells(same)]) + " |")
+
+
+def cells(rows: list[dict]) -> list[str]:
+    """The figures of one arm, a number each or `mean (seed by seed)`."""
+    kept = [row["retention"]["features"] for row in rows if row["retention"]]
+    likeness = [[likeness[measure] for likeness in kept] for measure in ("cosine", "cka")]
+    scores = [row["scores"] for row in rows if "plain" in row["scores"]]
+    kinds = [("plain", "knn_balanced_accuracy"), ("plain", "balanced_accuracy"), ("balanced", "balanced_accuracy")]
+    return [cell(values) for values in [*likeness, *([score[kind][name] for score in scores] for kind, name in kinds)]]
+
+
+def cell(values: list[float | None]) -> str:
+    """Mean and each value, to three digits."""
+    numbers = [value for value in values if value is not None]
+    if not numbers:
+        return "not finite" if values else "-"
+    each = " ".join(f"{value:.3f}"[1:] for value in numbers)
+    return f"{np.mean(numbers):.3f} ({each})"
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["run", "table"])
+    parser.add_argument("--runs", type=Path, default=Path("runs/norm_swap"))
+    parser.add_argument("--dataset", default="ham10000")
+    parser.add_argument("--data_dir")
+    parser.add_argument("--weights", default="bit-m-mini")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--epochs", type=int, default=20)
+    arguments = parser.parse_args()
+    {"run": run, "table": table}[arguments.what](arguments)

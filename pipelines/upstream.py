@@ -1,0 +1,196 @@
+"""Train a BiT network from scratch, supervised, on labelled images: what `pretrain --weights=` starts from.
+
+The defaults are BiT's recipe (arXiv 1912.11370, section 3): Group Norm and weight standardisation, SGD with momentum
+0.9, base rate 0.03 per 256 images, warm-up, a staircase, weight decay, random crops, and a random flip of each
+image. RUN_DIR gets config.json, split.csv, metrics.jsonl, tensorboard/, checkpoints/ and, when it is done,
+the network three times: weights.npz in the released form, hub_module/ in that of the TF Hub modules, and encoder.keras.
+The same command again goes on from the last checkpoint.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+
+from bitkeras.backbones import BACKBONES, STEMS, build_backbone
+from bitkeras.backbones.checkpoints import graph_variables
+from bitkeras.backbones.released import write_hub_module, write_npz
+from bitkeras.callbacks import AccuracyMonitor, EpochCheckpoint, RunLog, Throughput, make_progress
+from bitkeras.data import DATASETS, ImageSource, read_source
+from bitkeras.data.batches import image_batches, labelled_batches, naming_bad_images, num_steps_per_epoch
+from bitkeras.data.splits import SPLITS, Split, load_split, save_split
+from bitkeras.errors import UserError
+from bitkeras.files import written_atomically
+from bitkeras.methods.supervised import Supervised
+from bitkeras.runs import RunFolder
+from bitkeras.schedules import SCHEDULES, scaled_lr
+from pipelines import runtime
+from pipelines.command_flags import CommandFlags
+from pipelines.runtime import say
+
+FLAGS = CommandFlags()
+FLAGS.text("run_dir", None, "Where the run lies: a new folder, or one to go on with.", required=True)
+runtime.define_data_flags(FLAGS, DATASETS)
+FLAGS.choice("split", "paper", SPLITS, "What is held out as the test part; a released test part always is.")
+FLAGS.integer("num_images", None, "Train on so many images, each class in proportion (default: all).", at_least=2)
+FLAGS.choice("backbone", "R50x1", BACKBONES, "Depth and width of the BiT network.")
+FLAGS.choice("stem", "imagenet", STEMS, "imagenet: 7x7/2 and max-pool; cifar: 3x3/1.")
+FLAGS.integer("image_size", 224, "Side of the images, px.", at_least=8)
+FLAGS.number("min_crop_area", 0.05, "The smallest share of an image that a random crop covers.", at_least=0.01)
+FLAGS.integer("batch_size", 256, "Images a step.", at_least=2)
+FLAGS.integer("epochs", 90, "Passes over the training images.", at_least=1)
+FLAGS.number("base_lr", 0.03, "Learning rate per 256 images; the optimizer gets it times batch_size/256.")
+FLAGS.choice("schedule", "staircase", SCHEDULES, "How the rate falls.")
+FLAGS.number("warmup_epochs", 1, "Epochs over which the rate rises from 0.")
+FLAGS.number("weight_decay", 1e-4, "Added to the gradient of every weight, as PyTorch's SGD does.")
+FLAGS.integer("test_every", 5, "Epochs between measurements of the test accuracy.", at_least=1)
+FLAGS.choice("precision", "auto", runtime.PRECISIONS, "auto: a mixed one where the hardware has it, else float32.")
+FLAGS.integer("seed", 0, "Of weights, split, order and crops.", at_least=0)
+
+
+def main(_) -> None:
+    """Flags become plain arguments."""
+    upstream(RunFolder(FLAGS.run_dir), FLAGS.values(without=["run_dir"]))
+
+
+def upstream(run: RunFolder, config: dict) -> None:
+    """Trains to the end, from the start or from the last checkpoint.
+
+    Args:
+      run: where everything is written.
+      config: the flags above but run_dir, name -> value.
+
+    Raises:
+      UserError: for what is wrong with data, folder or flags.
+    """
+    config, reason = runtime.settled(run, {**config, "method": "upstream", "norm": "group", "weights": "none"})
+    run.check(config)
+    if run.is_finished:
+        say(f"{run.path}: training is already finished ({run.encoder_path.name} is there); nothing to do.")
+        return
+    source = read_source(config["dataset"], config["data_dir"])
+    say(source.summary())
+    if source.labels is None:
+        raise UserError(
+            f"{source.name} has no labels to train on; pass a labelled set, such as --dataset=image_folder."
+        )
+    split = load_split(run.split_path, source) if run.split_path.exists() else make_split(source, config)
+    say(f"precision {config['precision']}: {reason}")
+    tf.keras.utils.set_random_seed(config["seed"])
+    with runtime.precision_policy(config["precision"]), naming_bad_images(source):
+        classifier = build_classifier(config, source)
+        say(f"{classifier.name}: {classifier.count_params():,} parameters, {len(source.class_names)} classes")
+        train(run, config, source, split, classifier)
+    save(run, config, source, classifier)
+    say(f"{run.path}: finished; next: bitkeras pretrain --weights={run.path} ...")
+
+
+def make_split(source: ImageSource, config: dict) -> Split:
+    """The training images as `pretrain`, held-out ones as `test`, and images of neither as `probe_val`."""
+    tested = SPLITS[config["split"]](source, seed=config["seed"]).parts == "test"
+    chosen = np.flatnonzero(~tested)
+    if config["num_images"] is not None:
+        chosen = choose(chosen, source.labels, config["num_images"], seed=config["seed"])
+    parts = np.where(tested, "test", "probe_val")
+    parts[chosen] = "pretrain"
+    return Split(parts.astype("<U11"))
+
+
+def choose(indices: np.ndarray, labels: np.ndarray, num_images: int, *, seed: int) -> np.ndarray:
+    """`num_images` of `indices`, the classes in the proportion they have there."""
+    if num_images >= len(indices):
+        raise UserError(
+            f"--num_images={num_images}, and there are {len(indices)} to train on; pass fewer or leave it out."
+        )
+    # Shuffled, then each image ranked within its class: cutting at one rank share keeps the proportions.
+    shuffled = np.random.default_rng(seed).permutation(indices)
+    share = np.empty(len(shuffled))
+    for label in np.unique(labels[shuffled]):
+        (of_class,) = np.nonzero(labels[shuffled] == label)
+        share[of_class] = (np.arange(len(of_class)) + 0.5) / len(of_class)
+    return np.sort(shuffled[np.argsort(share, kind="stable")[:num_images]])
+
+
+def build_classifier(config: dict, source: ImageSource) -> tf.keras.Model:
+    """The GN network with a head, under the current precision policy."""
+    return build_backbone(config["backbone"], norm="group", stem=config["stem"], num_classes=len(source.class_names))
+
+
+def train(run: RunFolder, config: dict, source: ImageSource, split: Split, classifier: tf.keras.Model) -> None:
+    """Everything between a built network and a trained one."""
+    indices, test = split.indices("pretrain"), split.indices("test")
+    steps_per_epoch = num_steps_per_epoch(len(indices), config["batch_size"])
+    trainer = build_trainer(config, classifier, steps_per_epoch)
+    run.start(config)
+    if not run.split_path.exists():
+        save_split(split, source, run.split_path)
+    checkpoint = EpochCheckpoint(trainer, run.checkpoints_path)
+    epochs_done = checkpoint.restore()
+    if epochs_done:
+        say(f"going on after epoch {epochs_done} of {config['epochs']}")
+    run.drop_metrics_after(epochs_done)
+    batches = labelled_batches(
+        source,
+        indices,
+        crop_area=(config["min_crop_area"], 1.0),
+        image_size=config["image_size"],
+        batch_size=config["batch_size"],
+        seed=config["seed"],
+        start_step=epochs_done * steps_per_epoch,
+    )
+    monitor = AccuracyMonitor(
+        classifier,
+        images=image_batches(source, test, image_size=config["image_size"], batch_size=config["batch_size"]),
+        labels=source.labels[test],
+        num_epochs=config["epochs"],
+        every=config["test_every"],
+    )
+    trainer.fit(
+        batches,
+        steps_per_epoch=steps_per_epoch,
+        initial_epoch=epochs_done,
+        epochs=config["epochs"],
+        verbose=0,
+        callbacks=[
+            Throughput(steps_per_epoch * config["batch_size"]),
+            monitor,
+            RunLog(run),
+            checkpoint,
+            *make_progress(config["epochs"], epochs_done=epochs_done),
+        ],
+    )
+
+
+def build_trainer(config: dict, classifier: tf.keras.Model, steps_per_epoch: int) -> Supervised:
+    """Cross-entropy and SGD around the network, compiled."""
+    lr = scaled_lr(config["base_lr"], config["batch_size"])
+    schedule = SCHEDULES[config["schedule"]](
+        lr,
+        num_steps=config["epochs"] * steps_per_epoch,
+        warmup_steps=round(config["warmup_epochs"] * steps_per_epoch),
+    )
+    say(f"{steps_per_epoch} steps of {config['batch_size']} an epoch, learning rate {lr:g}")
+    trainer = Supervised(classifier, weight_decay=config["weight_decay"])
+    trainer.compile(optimizer=tf.keras.optimizers.SGD(schedule, momentum=0.9))
+    return trainer
+
+
+def save(run: RunFolder, config: dict, source: ImageSource, classifier: tf.keras.Model) -> None:
+    """The network as .npz, hub module and, last, since it says that the run is finished, encoder.keras."""
+    with runtime.precision_policy("float32"):
+        plain = build_classifier(config, source)
+        plain.set_weights(classifier.get_weights())
+        encoder = tf.keras.Model(plain.input, plain.get_layer("features").output, name=plain.name)
+    weights = {name: variable.numpy() for name, variable in graph_variables(plain).items()}
+    write_npz(weights, run.path / "weights.npz")
+    write_hub_module(plain, run.path / "hub_module", head=True)
+    with written_atomically(run.encoder_path) as beside:
+        encoder.save(beside)
+
+
+if __name__ == "__main__":
+    import sys
+
+    from pipelines.cli import main as command_line
+
+    command_line(["upstream", *sys.argv[1:]])
