@@ -94,6 +94,7 @@ def pretrain(run: RunFolder, config: dict) -> None:
     say(split.summary())
     require_images(config, len(split.indices("pretrain")))
     say(f"precision {config['precision']}: {reason}")
+    runtime.silence_compiler()
     with runtime.precision_policy(config["precision"]), naming_bad_images(source):
         encoder, records = prepare(run, config, pretrained, source, split)
         try:

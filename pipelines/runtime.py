@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -63,6 +64,19 @@ def precision_policy(policy: str) -> Iterator[None]:
         yield
     finally:
         tf.keras.mixed_precision.set_global_policy(before)
+
+
+def silence_compiler() -> None:
+    """Keeps the two lines off the screen that XLA writes when a process compiles something for the first time."""
+    # They come from below TensorFlow's own log, where TF_CPP_MIN_LOG_LEVEL does not reach.
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        tf.function(lambda x: x + 1, jit_compile=True)(tf.constant(0.0))
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def say(line: str) -> None:
