@@ -115,7 +115,11 @@ class AccuracyMonitor(tf.keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         """Measures when it is time."""
         if (epoch + 1) % self.every == 0 or epoch + 1 == self.num_epochs:
-            logs["test_accuracy"] = accuracy(self.labels, encode(self.classifier, self.images).argmax(axis=1))
+            try:
+                logits = encode(self.classifier, self.images)
+            except FloatingPointError as error:
+                raise _diverged(epoch, f"the logits became infinite or NaN, with a loss of {logs['loss']}") from error
+            logs["test_accuracy"] = accuracy(self.labels, logits.argmax(axis=1))
 
 
 class RunLog(tf.keras.callbacks.Callback):

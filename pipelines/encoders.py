@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 from pathlib import Path
 
@@ -15,8 +16,10 @@ from bitkeras.backbones.norm_swap import NormSwap, batch_norms, calibrate_batch_
 from bitkeras.backbones.pretrained import Pretrained, check_against_module, fill
 from bitkeras.data import ImageSource
 from bitkeras.data.batches import image_batches
+from bitkeras.data.splits import Split
 from bitkeras.errors import UserError
 from bitkeras.files import written_atomically
+from bitkeras.runs import RunFolder
 from pipelines.runtime import precision_policy
 from pipelines.starting_point import swap_of
 
@@ -72,7 +75,9 @@ def load_start(config: dict, pretrained: Pretrained, source: ImageSource, indice
         messages = fill(original, pretrained, stem_init=config.get("stem_init"))
         swap_from(original, encoder, swap)
         if swap.bn_calibrate:
-            calibrate(encoder, config, source, indices, num_images=min(swap.bn_calibrate, len(indices)))
+            num_images = min(swap.bn_calibrate, len(indices))
+            calibrate(encoder, config, source, indices, num_images=num_images)
+            messages.append(f"batch norm has its statistics from {num_images} images")
     return Start(encoder, original, messages)
 
 
@@ -110,22 +115,50 @@ def shuffled(indices: np.ndarray, config: dict) -> np.ndarray:
     return np.random.default_rng([config["seed"], 1]).permutation(indices)
 
 
-def weights_record(config: dict, pretrained: Pretrained, source: ImageSource, indices: np.ndarray) -> dict:
+def weights_record(config: dict, pretrained: Pretrained, source: ImageSource, split: Split) -> dict:
     """What is known about the weights, for `weights.json`: among it how they agree with the module they are from.
 
     Raises:
       UserError: the module computes something else than the network built here.
     """
-    chosen = shuffled(indices, config)[:AGREEMENT_IMAGES]
+    chosen = shuffled(split.indices("pretrain"), config)[:AGREEMENT_IMAGES]
     images = np.concatenate(list(whole_images(source, chosen, config)))
     agreement = check_against_module(pretrained, config["backbone"], np.clip((images + 1) / 2, 0, 1))
     facts = ("origin", "norm", "weight_standardization", "backbone", "stem")
-    return {**{fact: getattr(pretrained, fact) for fact in facts}, "agreement": agreement}
+    return {
+        **{fact: getattr(pretrained, fact) for fact in facts},
+        "is_module": pretrained.module is not None,
+        "agreement": agreement,
+        "num_test_images": len(split.indices("test")),
+        "num_seen_test_images": _num_seen(config, source.image_ids[split.indices("test")]),
+    }
 
 
-def agreement_lines(record: dict) -> list[str]:
-    """How the weights agree with their module, for the log; nothing where they are of none."""
-    return [agreement_line(record["agreement"])] if record["agreement"] else []
+def _num_seen(config: dict, image_ids: np.ndarray) -> int:
+    """How many of the images the run trained on that the weights are of, where they are of one on the same data."""
+    path = Path(config["weights"])
+    run = RunFolder(path if path.is_dir() else path.parent)
+    if not (run.split_path.is_file() and run.config_path.is_file() and run.config()["dataset"] == config["dataset"]):
+        return 0
+    with open(run.split_path, encoding="utf-8", newline="") as file:
+        seen = {row["image_id"] for row in csv.DictReader(file) if row["part"] == "pretrain"}
+    return len(seen.intersection(image_ids))
+
+
+def record_lines(record: dict) -> list[str]:
+    """What the log says of the weights; nothing where there is nothing to say."""
+    lines = []
+    if record["agreement"]:
+        lines.append(agreement_line(record["agreement"]))
+    elif record["is_module"]:
+        lines.append("the module cannot be called, so nothing was compared")
+    if record["num_seen_test_images"]:
+        lines.append(
+            f"warning: these weights were trained on {record['num_seen_test_images']} of the "
+            f"{record['num_test_images']} test images, so scores on them will flatter; make the run with the --split "
+            "and --seed of the weights' own"
+        )
+    return lines
 
 
 def save_encoder(path: Path, config: dict, encoder: tf.keras.Model) -> None:

@@ -8,6 +8,8 @@ where group norm was swapped for batch norm. The same command again goes on from
 
 from __future__ import annotations
 
+import gc
+
 import tensorflow as tf
 
 from bitkeras.addons import lamb
@@ -25,7 +27,7 @@ from bitkeras.runs import RunFolder
 from bitkeras.schedules import scaled_lr, undo, warmup_cosine
 from pipelines import runtime
 from pipelines.command_flags import CommandFlags
-from pipelines.encoders import agreement_lines, build_encoder, load_start, save_encoder, weights_record
+from pipelines.encoders import build_encoder, load_start, record_lines, save_encoder, weights_record
 from pipelines.retention import measure_retention, retention_lines
 from pipelines.runtime import say
 from pipelines.starting_point import require_images, settled_start
@@ -83,6 +85,7 @@ def pretrain(run: RunFolder, config: dict) -> None:
       UserError: for what is wrong with data, weights, folder or flags.
     """
     config, reason = runtime.settled(run, config)
+    asked_to_calibrate = config["bn_calibrate"]
     config, pretrained = settled_start(run, config)
     run.check(config)
     if run.is_finished:
@@ -92,11 +95,15 @@ def pretrain(run: RunFolder, config: dict) -> None:
     say(source.summary())
     split = find_split(run, source, config)
     say(split.summary())
-    require_images(config, len(split.indices("pretrain")))
+    # What a preset stands for, written out or not, takes the images there are.
+    require_images(None if config["swap"] else asked_to_calibrate, len(split.indices("pretrain")))
     say(f"precision {config['precision']}: {reason}")
     runtime.silence_compiler()
     with runtime.precision_policy(config["precision"]), naming_bad_images(source):
         encoder, records = prepare(run, config, pretrained, source, split)
+        # 3.7 GB for R152x4, which training has no use for.
+        del pretrained
+        gc.collect()
         try:
             train(run, config, source, split, encoder, records)
         except tf.errors.ResourceExhaustedError as error:
@@ -135,9 +142,10 @@ def prepare(
         return encoder, {}
     # A run that was killed before its first checkpoint knows its weights by name only.
     pretrained = pretrained if pretrained.weights else read_pretrained(config["weights"])
+    # Before anything is built from them: a module that computes something else is no start.
+    records = {"weights.json": weights_record(config, pretrained, source, split)}
     start = load_start(config, pretrained, source, split.indices("pretrain"))
-    records = {"weights.json": weights_record(config, pretrained, source, split.indices("pretrain"))}
-    lines = [*start.messages, *agreement_lines(records["weights.json"])]
+    lines = [*start.messages, *record_lines(records["weights.json"])]
     if start.original is not None:
         records["retention.json"] = measure_retention(start, config, source, split)
         lines += retention_lines(records["retention.json"])

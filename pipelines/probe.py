@@ -14,7 +14,6 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from bitkeras.backbones.shipped import SHIPPED
 from bitkeras.data import DATASETS, ImageSource
 from bitkeras.data.batches import naming_bad_images
 from bitkeras.data.splits import SPLITS, Split, leakage_audit, load_split, save_split
@@ -54,6 +53,8 @@ FLAGS.integer("seed", 0, "Of classifiers, bootstrap and t-SNE.", at_least=0)
 def main(_) -> None:
     """Flags become plain arguments."""
     options = FLAGS.values(without=["run_dir", "name", "data_dir"])
+    if options["beside"]:
+        options["beside"] = ",".join(str(Path(path).absolute()) for path in options["beside"].split(",") if path)
     probe(RunFolder(FLAGS.run_dir), FLAGS.name, options, data_dir=FLAGS.data_dir)
 
 
@@ -72,6 +73,11 @@ def probe(run: RunFolder, name: str, options: dict, *, data_dir: str | None = No
     config = run.config()
     results = RunFolder(run.path / name)
     require_finished(run)
+    if config["method"] == "upstream":
+        raise UserError(
+            f"{run.path} is a run of `bitkeras upstream`, which keeps no labels for a probe; make another run of "
+            f"its network with `bitkeras pretrain --weights={run.path} --norm=group --epochs=0`."
+        )
     results.check(options)
     if (results.path / "report.md").exists():
         say(f"{results.path}: this probe is already finished; its report is {results.path / 'report.md'}.")
@@ -83,7 +89,7 @@ def probe(run: RunFolder, name: str, options: dict, *, data_dir: str | None = No
             "--dataset=image_folder --data_dir=FOLDER."
         )
     split = find_probed_split(run, results, source, options)
-    others = find_others(options["beside"], source, split)
+    others = find_others(options, source, split)
     scores = EncoderScores(config, options, source, split)
     with naming_bad_images(source):
         encoder = find_encoder(run, scores, options)
@@ -133,17 +139,22 @@ def find_encoder(run: RunFolder, scores: EncoderScores, options: dict) -> tf.ker
     return encoder
 
 
-def find_others(beside: str | None, source: ImageSource, split: Split) -> list[RunFolder]:
+def find_others(options: dict, source: ImageSource, split: Split) -> list[RunFolder]:
     """The runs named by --beside.
 
     Raises:
       UserError: one is not finished, or has another split: its encoder may have seen the test images.
     """
-    others = [RunFolder(path) for path in (beside or "").split(",") if path]
+    others = [RunFolder(path) for path in (options["beside"] or "").split(",") if path]
+    if others and options["bn_calibrate"]:
+        raise UserError(
+            "--bn_calibrate gives new statistics to the probed encoder and not to those of --beside; leave out one of "
+            "the two."
+        )
     for other in others:
         other.config()
         require_finished(other)
-        if (load_split(other.split_path, source).parts != split.parts).any():
+        if options["dataset"] == AS_PRETRAINED and (load_split(other.split_path, source).parts != split.parts).any():
             raise UserError(
                 f"--beside={other.path} has another split of the images, so its encoder may have seen those of the "
                 "test part; pass runs made with the same --split and --seed."
@@ -154,10 +165,12 @@ def find_others(beside: str | None, source: ImageSource, split: Split) -> list[R
 def other_row(other: RunFolder, options: dict, source: ImageSource, split: Split) -> dict:
     """The scores of another run's encoder, as the probed one's."""
     config = other.config()
-    say(f"{title(config)}: features and probe")
+    # The folder, since two runs may differ in a flag that the title does not tell.
+    name = f"{title(config)} ({other.path.name})"
+    say(f"{name}: features and probe")
     scores = EncoderScores(config, options, source, split)
     features = scores.features(tf.keras.models.load_model(other.encoder_path))
-    return scores.row(title(config), features, scores.probe(features))
+    return scores.row(name, features, scores.probe(features))
 
 
 def probed_encoder_path(run: RunFolder, name: str) -> Path:
@@ -196,7 +209,7 @@ def require_finished(run: RunFolder) -> None:
 def title(config: dict) -> str:
     """What the encoder of a run is."""
     weights = config["weights"]
-    start = "random weights" if weights == "none" else weights if weights in SHIPPED else "BiT weights"
+    start = "random weights" if weights == "none" else weights if "://" in weights else Path(weights).name
     if config["epochs"] == 0:
         return f"{start}, frozen" if config["norm"] == "group" else f"{start}, not trained on"
     return f"{config['method']} from {start}, {config['epochs']} epoch{'s' if config['epochs'] > 1 else ''}"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 from bitkeras.backbones.norm_swap import SWAPS, NormSwap
 from bitkeras.backbones.pretrained import Pretrained, read_pretrained
+from bitkeras.backbones.shipped import SHIPPED
 from bitkeras.errors import UserError
 from bitkeras.runs import RunFolder
 
@@ -30,7 +32,7 @@ def settled_start(run: RunFolder, config: dict) -> tuple[dict, Pretrained | None
     Raises:
       UserError: for weights that cannot be read and for flags that do not go together.
     """
-    config = {**config, "weights": config["weights"] or "none"}
+    config = {**config, "weights": _absolute(config["weights"] or "none")}
     if config["weights"] == "none":
         return _without_weights(config), None
     recorded = run.config() if run.config_path.exists() else {}
@@ -38,6 +40,12 @@ def settled_start(run: RunFolder, config: dict) -> tuple[dict, Pretrained | None
     pretrained = _remembered(recorded) if remembered else read_pretrained(config["weights"])
     network = {"backbone": _backbone(config, pretrained), **_stem(config, pretrained)}
     return {**config, **network, **_swap(config, pretrained)}, pretrained
+
+
+def _absolute(weights: str) -> str:
+    """A path that the run can be taken up with from another folder; names and handles as they are."""
+    is_path = weights != "none" and weights not in SHIPPED and "://" not in weights
+    return str(Path(weights).absolute()) if is_path and Path(weights).exists() else weights
 
 
 def swap_of(config: dict) -> NormSwap | None:
@@ -50,12 +58,11 @@ def swap_of(config: dict) -> NormSwap | None:
     return NormSwap(*(config[flag] for flag in SWAP_FLAGS[1:])) if config["bn_init"] else None
 
 
-def require_images(config: dict, num_images: int) -> None:
-    """UserError when --bn_calibrate asks for more images than there are; a preset takes what there is."""
-    if config["swap"] is None and (config["bn_calibrate"] or 0) > num_images:
+def require_images(bn_calibrate: int | None, num_images: int) -> None:
+    """UserError when the flag --bn_calibrate asks for more images than there are; a preset takes what there is."""
+    if (bn_calibrate or 0) > num_images:
         raise UserError(
-            f"--bn_calibrate={config['bn_calibrate']}, and there are {num_images} images to pre-train on; pass at most "
-            "that."
+            f"--bn_calibrate={bn_calibrate}, and there are {num_images} images to pre-train on; pass at most that."
         )
 
 
@@ -85,8 +92,8 @@ def _backbone(config: dict, pretrained: Pretrained) -> str:
     given, known = config["backbone"], pretrained.backbone
     if given and known and given != known:
         raise UserError(
-            f"--weights={pretrained.origin} are of {known}, and --backbone={given}; leave --backbone out or pass other "
-            "weights."
+            f"--weights={pretrained.origin} are of {known}, and --backbone={given} was asked for, maybe by a flagfile; "
+            f"pass --backbone={known} after it, or other weights."
         )
     return given or known or DEFAULT_BACKBONE
 
@@ -96,7 +103,7 @@ def _stem(config: dict, pretrained: Pretrained) -> dict:
     stem = config["stem"] or pretrained.stem or DEFAULT_STEM
     if pretrained.stem == "cifar" and stem == "imagenet":
         raise UserError(
-            f"--weights={pretrained.origin} have the 3x3 stem, and no 7x7 kernel can be made of it; leave --stem out."
+            f"--weights={pretrained.origin} have the 3x3 stem, and no 7x7 kernel can be made of it; pass --stem=cifar."
         )
     made_to_fit = stem == "cifar" and pretrained.stem != "cifar"
     if config["stem_init"] and not made_to_fit:

@@ -63,6 +63,10 @@ def upstream(run: RunFolder, config: dict) -> None:
     Raises:
       UserError: for what is wrong with data, folder or flags.
     """
+    if config["warmup_epochs"] >= config["epochs"]:
+        raise UserError(
+            f"--warmup_epochs={config['warmup_epochs']:g} leaves nothing of --epochs={config['epochs']}; pass fewer."
+        )
     config, reason = runtime.settled(run, {**config, "method": "upstream", "norm": "group", "weights": "none"})
     run.check(config)
     if run.is_finished:

@@ -45,17 +45,20 @@ class GroupNormalization(tf.keras.layers.GroupNormalization):
     The layer of Keras takes them in the compute dtype, where a float16 sum of squares overflows.
     """
 
+    def add_weight(self, *args, **kwargs) -> tf.Variable:
+        """Keeps scale and offset, and their gradients, from being rounded under a mixed policy."""
+        return super().add_weight(*args, experimental_autocast=False, **kwargs)
+
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Float [B, H, W, C] -> the same shape and dtype."""
-        gamma, beta = (tf.cast(weight, tf.float32) for weight in (self.gamma, self.beta))
-        return _group_normalize(inputs, gamma, beta, groups=self.groups, epsilon=self.epsilon)
+        return _group_normalize(inputs, self.gamma, self.beta, groups=self.groups, epsilon=self.epsilon)
 
 
 def _group_normalize(inputs, gamma, beta, *, groups: int, epsilon: float):
     """Group norm with its gradient written out.
 
     Differentiated by TensorFlow, the same formula passes over the activations about twice as often, and a training
-    step of a small network took 1.5 times as long on a processor.
+    step of a small network took 1.2 times as long on a processor. There is no second derivative.
     """
     shape, channels = tf.shape(inputs), inputs.shape[-1]
     flat_shape = [shape[0], shape[1] * shape[2], channels]

@@ -44,7 +44,6 @@ class Pretrained:
       backbone: the key in `BACKBONES` that has as many units and channels, or None.
       stem: "imagenet" (7x7), "cifar" (3x3), or None for another kernel.
       module: the folder of the SavedModel the weights were read from, or None.
-      agreement: what `check_against_module` found, or None.
     """
 
     origin: str
@@ -54,7 +53,6 @@ class Pretrained:
     backbone: str | None = None
     stem: str | None = None
     module: Path | None = None
-    agreement: dict | None = None
 
 
 def read_pretrained(weights: str | Path, *, models: Path = MODELS) -> Pretrained:
@@ -217,7 +215,7 @@ def check_against_module(pretrained: Pretrained, backbone: str, images: np.ndarr
     """Compares the rebuilt graph with the module the weights came from, on real images under both input ranges.
 
     The rebuilt graph gets the pictures in [-1, 1], as it always does; the module gets them in [0, 1] and in [-1, 1].
-    Where it agrees tells which range it was made for, and that the network was rebuilt rightly.
+    Where it agrees tells which of the two it turns into what the graph sees, and that the network was rebuilt rightly.
 
     Args:
       pretrained: what `read_pretrained` gave.
@@ -237,11 +235,12 @@ def check_against_module(pretrained: Pretrained, backbone: str, images: np.ndarr
     images = np.asarray(images, np.float32)
     if images.min() < 0 or images.max() > 1:
         raise ValueError(f"The images lie in [{images.min()}, {images.max()}] and not in [0, 1].")
-    called = module_outputs(pretrained.module, images, origin=pretrained.origin)
-    if called is None:
-        return None
-    images, theirs = called
-    ours = _rebuilt_outputs(pretrained, backbone, images * 2 - 1)
+    with _full_float32():
+        called = module_outputs(pretrained.module, images, origin=pretrained.origin)
+        if called is None:
+            return None
+        images, theirs = called
+        ours = _rebuilt_outputs(pretrained, backbone, images * 2 - 1)
     # A Keras graph refers to itself, and would stay beside the one that is built next.
     gc.collect()
     return compare(theirs, ours, origin=pretrained.origin, backbone=backbone)
@@ -250,11 +249,9 @@ def check_against_module(pretrained: Pretrained, backbone: str, images: np.ndarr
 def _rebuilt_outputs(pretrained: Pretrained, backbone: str, images: np.ndarray) -> dict[str, np.ndarray]:
     """Features [n, D] and, where the weights hold a head, logits [n, K], of images in [-1, 1]."""
     head = pretrained.weights.get("head/kernel")
-    # Under a mixed policy the comparison would measure its rounding.
-    with _float32():
-        graph = build_backbone(
-            backbone, stem=pretrained.stem or "imagenet", num_classes=None if head is None else head.shape[-1]
-        )
+    graph = build_backbone(
+        backbone, stem=pretrained.stem or "imagenet", num_classes=None if head is None else head.shape[-1]
+    )
     fill(graph, pretrained)
     outputs = {"features": graph.get_layer("features").output}
     if head is not None:
@@ -263,10 +260,13 @@ def _rebuilt_outputs(pretrained: Pretrained, backbone: str, images: np.ndarray) 
 
 
 @contextlib.contextmanager
-def _float32() -> Iterator[None]:
-    before = tf.keras.mixed_precision.global_policy()
+def _full_float32() -> Iterator[None]:
+    """Computes in float32 with all its digits; a comparison would otherwise measure the rounding of policy or TF32."""
+    policy, tf32 = tf.keras.mixed_precision.global_policy(), tf.config.experimental.tensor_float_32_execution_enabled()
     tf.keras.mixed_precision.set_global_policy("float32")
+    tf.config.experimental.enable_tensor_float_32_execution(False)
     try:
         yield
     finally:
-        tf.keras.mixed_precision.set_global_policy(before)
+        tf.keras.mixed_precision.set_global_policy(policy)
+        tf.config.experimental.enable_tensor_float_32_execution(tf32)

@@ -1,6 +1,7 @@
 """How much knowledge survives the swap of the norm, before and after SimSiam: the runs behind norm_swap.md.
 
     python docs/results/norm_swap.py run --dataset=ham10000 --data_dir=DIR --weights=bit-m-mini --seed=0
+    python docs/results/norm_swap.py run --dataset=ham10000 --data_dir=DIR --weights=none --seed=0
     python docs/results/norm_swap.py table
 
 `run` goes through every way of swapping, for one model and one seed: retention, kNN and the linear probe right after
@@ -18,8 +19,11 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from bitkeras.data import read_source
-from bitkeras.data.splits import load_split
+from bitkeras.data import ImageSource, read_source
+from bitkeras.data.splits import Split, load_split
+from bitkeras.evaluation.knn import knn_probabilities
+from bitkeras.evaluation.metrics import bootstrap_difference, bootstrap_interval, score_row
+from bitkeras.evaluation.probe import probe_probabilities
 from bitkeras.runs import RunFolder
 from pipelines import cli
 from pipelines.encoder_scores import EncoderScores
@@ -28,12 +32,17 @@ from pipelines.encoder_scores import EncoderScores
 FLAGS = "--flagfile=laptop --split=lesion --image_size=64 --base_lr=0.06".split()
 CALIBRATION_IMAGES = 1024
 PROBE = {"trials": 3, "epochs": 100, "focal_gamma": 4.0, "knn_k": 20, "knn_temperature": 0.07, "seed": 0}
+METRIC = "balanced_accuracy"
+# The paper's probe takes every image alike; "weighted" takes every class alike.
+KINDS = ("knn", "probe", "weighted")
 SWAPS = [f"{ws}-{bn_init}" for ws, bn_init in itertools.product(("raw", "fold", "keep"), ("default", "copy"))]
 
 
 def arms(weights: str, epochs: int) -> dict[str, list[str]]:
     """Name -> flags of `bitkeras pretrain`; a name is the network, the images it is calibrated on, and its epochs."""
     backbone, trained = "--backbone=R26x0.25", f"--epochs={epochs}"
+    if weights == "none":
+        return {f"random none {epochs}": [backbone, trained]}
     found = {"group none 0": ["--norm=group", f"--weights={weights}", backbone, "--epochs=0"]}
     for swap in SWAPS:
         ws, bn_init = swap.split("-")
@@ -43,13 +52,12 @@ def arms(weights: str, epochs: int) -> dict[str, list[str]]:
         found[f"{swap} {CALIBRATION_IMAGES} {epochs}"] = [*flags, f"--bn_calibrate={CALIBRATION_IMAGES}", trained]
     # Training normalises by the statistics of each batch, so where it starts from cannot matter; one pair shows it.
     found[f"raw-default 0 {epochs}"] = [*found["raw-default 0 0"][:-1], trained]
-    found[f"random none {epochs}"] = [backbone, trained]
     return found
 
 
 def run(options: argparse.Namespace) -> None:
     """Every arm of one data set, model and seed."""
-    folder = options.runs / f"{options.dataset}-{options.weights}-{options.seed}"
+    folder = options.runs / f"{options.dataset}_{options.weights}_{options.seed}"
     data_dir = options.data_dir
     if options.dataset == "cifar10":
         data_dir = part_of_cifar10(Path(options.data_dir).absolute(), options.runs / "cifar10")
@@ -77,36 +85,61 @@ def part_of_cifar10(data_dir: Path, folder: Path) -> Path:
 
 
 def score(run: RunFolder) -> None:
-    """Nearest neighbours and linear probe on the test part, into scores.json."""
+    """Nearest neighbours and linear probes on the test part: predictions.npz, and last scores.json."""
     config = run.config()
     source = read_source(config["dataset"], config["data_dir"])
     split = load_split(run.split_path, source)
-    rows = {}
     try:
-        for balanced in (False, True):
-            scores = EncoderScores(config, {**PROBE, "balanced": balanced}, source, split)
-            if not rows:
-                features = scores.features(tf.keras.models.load_model(run.encoder_path))
-            rows["balanced" if balanced else "plain"] = scores.row("encoder", features, scores.probe(features))
+        found = predict(config, source, split, tf.keras.models.load_model(run.encoder_path))
     except FloatingPointError as error:
-        rows = {"not_finite": str(error)}
-    run.write_json(run.path / "scores.json", rows)
+        run.write_json(run.path / "scores.json", {"not_finite": str(error)})
+        return
+    test = split.indices("test")
+    groups = np.arange(len(test)) if source.groups is None else source.groups[test]
+    np.savez(run.path / "predictions.npz", labels=source.labels[test], groups=groups, **found)
+    scores = {kind: float(score_row(kind, source.labels[test], rows)[METRIC]) for kind, rows in found.items()}
+    run.write_json(run.path / "scores.json", scores)
+
+
+def predict(config: dict, source: ImageSource, split: Split, encoder: tf.keras.Model) -> dict[str, np.ndarray]:
+    """Kind of classifier -> the classes it gives to the test images, int [T, N] for T trials."""
+    found = {}
+    for kind in KINDS[1:]:
+        scores = EncoderScores(config, {**PROBE, "balanced": kind == "weighted"}, source, split)
+        if not found:
+            features = scores.features(encoder)
+            votes = knn_probabilities(
+                features["probe_train"],
+                scores.labels["probe_train"],
+                features["test"],
+                num_classes=scores.num_classes,
+                k=PROBE["knn_k"],
+                temperature=PROBE["knn_temperature"],
+            )
+            found[KINDS[0]] = votes.argmax(axis=1)[np.newaxis]
+        result = scores.probe(features)
+        trials = zip(result.kernels, result.biases)
+        found[kind] = np.stack([probe_probabilities(features["test"], *trial).argmax(axis=1) for trial in trials])
+    return found
 
 
 def table(options: argparse.Namespace) -> None:
-    """Collects the scores and prints a line for each arm, over the seeds."""
+    """Collects the scores, and prints a line for each arm: over the seeds, with the difference to the paper's swap."""
     found = []
     for path in sorted(options.runs.glob("*/*/scores.json")):
         config = RunFolder(path.parent).config()
         retention = path.with_name("retention.json")
         arm = dict(zip(("network", "calibrated_on", "epochs"), path.parent.name.split("_")))
-        facts = {key: config[key] for key in ("dataset", "seed")}
-        model = path.parts[-3].removeprefix(f"{config['dataset']}-").rpartition("-")[0]
         kept = json.loads(retention.read_text())["stages"] if retention.exists() else None
-        found.append({**facts, "model": model, **arm, "retention": kept, "scores": json.loads(path.read_text())})
+        facts = {key: config[key] for key in ("dataset", "seed")} | {"model": path.parts[-3].split("_")[1], **arm}
+        row = {**facts, "retention": kept, "scores": json.loads(path.read_text())}
+        if "not_finite" not in row["scores"]:
+            row |= compared(
+                path.parent, path.parents[1] / "_".join(["raw-default", str(CALIBRATION_IMAGES), arm["epochs"]])
+            )
+        found.append(row)
     Path(__file__).with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
-    cases = {(row["dataset"], row["model"]) for row in found}
-    for case in sorted(cases):
+    for case in sorted({(row["dataset"], row["model"]) for row in found}):
         rows = [row for row in found if (row["dataset"], row["model"]) == case]
         print(f"\n{case[0]}, {case[1]}\n")
         print("| network | calibrated on | epochs | cosine | CKA | kNN | probe | probe, classes weighted |")
@@ -116,31 +149,48 @@ def table(options: argparse.Namespace) -> None:
             print("| " + " | ".join([*arm, *cells(same)]) + " |")
 
 
+def compared(folder: Path, reference: Path) -> dict:
+    """95 % intervals over test lesions: of each score, and of its difference to the run `reference`, paired."""
+    ours = np.load(folder / "predictions.npz")
+    options = {"groups": ours["groups"]}
+    intervals = {kind: bootstrap_interval(METRIC, ours["labels"], ours[kind], **options) for kind in KINDS}
+    if folder == reference or not (reference / "predictions.npz").exists():
+        return {"intervals": intervals}
+    theirs = np.load(reference / "predictions.npz")
+    differences = {
+        kind: bootstrap_difference(METRIC, ours["labels"], ours[kind], theirs[kind], **options) for kind in KINDS
+    }
+    return {"intervals": intervals, "differences": differences}
+
+
 def cells(rows: list[dict]) -> list[str]:
-    """The figures of one arm, a number each or `mean (seed by seed)`."""
+    """Likeness and scores of one arm over its seeds."""
     kept = [row["retention"]["features"] for row in rows if row["retention"]]
-    likeness = [[likeness[measure] for likeness in kept] for measure in ("cosine", "cka")]
-    scores = [row["scores"] for row in rows if "plain" in row["scores"]]
-    neighbours = cell([score["plain"]["knn_balanced_accuracy"] for score in scores])
-    probes = [[score[kind] for score in scores] for kind in ("plain", "balanced")]
-    return [*map(cell, likeness), neighbours, *map(probe_cell, probes)]
+    likeness = [cell([stage[measure] for stage in kept]) for measure in ("cosine", "cka")]
+    finite = [row for row in rows if "intervals" in row]
+    if not finite:
+        return [*likeness, *["not finite"] * len(KINDS)]
+    return [*likeness, *(score_cell(finite, kind) for kind in KINDS)]
 
 
-def probe_cell(rows: list[dict]) -> str:
-    """As `cell`, with the 95 % interval over test lesions, its ends averaged over the seeds."""
-    if not rows:
-        return "not finite"
-    low, high = np.mean([row["interval"] for row in rows], axis=0)
-    return f"{cell([row['balanced_accuracy'] for row in rows])} [{low:.3f}, {high:.3f}]"
+def score_cell(rows: list[dict], kind: str) -> str:
+    """`mean (each seed) [interval, its ends averaged over the seeds]`, then the `sign` of each seed's difference."""
+    low, high = np.mean([row["intervals"][kind] for row in rows], axis=0)
+    signs = "".join(sign(*row["differences"][kind]) for row in rows if "differences" in row)
+    return f"{cell([row['scores'][kind] for row in rows])} [{low:.3f}, {high:.3f}] {signs}".rstrip()
+
+
+def sign(low: float, high: float) -> str:
+    """Whether an interval of a difference leaves out 0, and on which side."""
+    return "+" if low > 0 else "-" if high < 0 else "0"
 
 
 def cell(values: list[float | None]) -> str:
     """Mean and each value, to three digits."""
     numbers = [value for value in values if value is not None]
-    if not numbers:
-        return "not finite" if values else "-"
-    each = " ".join(f"{value:.3f}"[1:] for value in numbers)
-    return f"{np.mean(numbers):.3f} ({each})"
+    if len(numbers) < len(values):
+        return f"{len(numbers)} of {len(values)} finite"
+    return f"{np.mean(numbers):.3f} ({' '.join(f'{value:.3f}' for value in numbers)})" if numbers else ""
 
 
 if __name__ == "__main__":

@@ -68,6 +68,7 @@ MIRRORS = {
 def ship(run: RunFolder) -> None:
     """Writes NAME.npz, NAME.json and NAME.md, with the name of the run's folder."""
     config, name = run.config(), run.path.name
+    mirrors = MIRRORS[name]
     source = read_source(config["dataset"], config["data_dir"])
     split = load_split(run.split_path, source)
     path = MODELS / f"{name}.npz"
@@ -78,7 +79,8 @@ def ship(run: RunFolder) -> None:
     features = network.get_layer("features").output
     test = split.indices("test")
     logits = encode(network, image_batches(source, test, image_size=config["image_size"], batch_size=250))
-    kept = ("backbone", "stem", "image_size", "epochs", "batch_size", "base_lr", "schedule", "weight_decay")
+    kept = ("backbone", "stem", "image_size", "epochs", "warmup_epochs", "batch_size", "base_lr", "schedule")
+    kept += ("weight_decay", "min_crop_area", "seed")
     card = {
         **{key: config[key] for key in kept},
         "num_images": len(split.indices("pretrain")),
@@ -87,12 +89,12 @@ def ship(run: RunFolder) -> None:
     }
     (MODELS / f"{name}.json").write_text(json.dumps(card, indent=2) + "\n")
     recipe = (
-        "SGD with momentum 0.9, rate {base_lr} per 256 images, batch {batch_size}, {epochs} epochs, {schedule}, weight decay "
-        "{weight_decay}, random crops and flips"
+        "SGD with momentum 0.9, rate {base_lr} per 256 images, batch {batch_size}, {epochs} epochs, {warmup_epochs} of them "
+        "warm-up, {schedule}, weight decay {weight_decay}, crops of at least {min_crop_area} of the image, flips; seed {seed}"
     ).format(**card)
     head = sum(variable.shape.num_elements() for variable in network.get_layer("head").weights)
     facts = {"parameters": network.count_params() - head, "num_features": features.shape[-1]}
-    (MODELS / f"{name}.md").write_text(CARD.format(name=name, mirrors=MIRRORS[name], recipe=recipe, **facts, **card))
+    (MODELS / f"{name}.md").write_text(CARD.format(name=name, mirrors=mirrors, recipe=recipe, **facts, **card))
     print(f"{path}: {path.stat().st_size:,} bytes, test accuracy {card['test_accuracy']:.4f}")
 
 

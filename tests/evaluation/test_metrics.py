@@ -6,7 +6,14 @@ from reference import evaluation_reference as reference
 from sklearn import metrics as sklearn_metrics
 
 from bitkeras.errors import UserError
-from bitkeras.evaluation.metrics import METRICS, bootstrap_interval, chance_level, score_row
+from bitkeras.evaluation.metrics import (
+    METRICS,
+    balanced_accuracy,
+    bootstrap_difference,
+    bootstrap_interval,
+    chance_level,
+    score_row,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -168,3 +175,20 @@ def test_row_of_a_single_prediction_has_no_deviation():
     row = score_row("majority", *guesses())
     assert row["accuracy_std"] is row["macro_f1_std"] is row["balanced_accuracy_std"] is None
     assert 0 <= row["interval"][0] <= row["balanced_accuracy"] <= row["interval"][1] <= 1
+
+
+def test_a_paired_difference_is_narrower_than_two_intervals_and_tells_who_is_ahead():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 600)
+    groups = np.arange(600) // 2
+    # Both wrong on the same hard third; the better one right on a few more.
+    hard = rng.random(600) < 0.33
+    other = np.where(hard, (labels + 1) % 3, labels)
+    better = np.where(hard & (rng.random(600) < 0.2), labels, other)
+    low, high = bootstrap_difference("balanced_accuracy", labels, better, other, groups=groups)
+    gain = balanced_accuracy(labels, better) - balanced_accuracy(labels, other)
+    assert 0 < low < gain < high
+    intervals = [bootstrap_interval("balanced_accuracy", labels, rows, groups=groups) for rows in (better, other)]
+    assert high - low < 0.6 * min(end - start for start, end in intervals)
+    assert bootstrap_difference("balanced_accuracy", labels, other, better, groups=groups) == (-high, -low)
+    assert bootstrap_difference("balanced_accuracy", labels, other, other, groups=groups) == (0.0, 0.0)

@@ -159,7 +159,7 @@ def test_the_probe_serves_the_encoder_it_calibrated(preserved, phantoms, tmp_pat
     served = [list(answer["probabilities"].values()) for answer in answers]
     np.testing.assert_allclose(served, predicted, atol=1e-4)
     report = (folder / "report.md").read_text()
-    assert "BiT weights, not trained on" in report and "before pre-training" not in report
+    assert ", not trained on" in report and "before pre-training" not in report
     # The commands in the report can be typed.
     for line in report.splitlines():
         if line.startswith(("bitkeras pretrain", "bitkeras probe")):
@@ -202,3 +202,22 @@ def test_a_started_run_goes_on_without_its_weights(phantoms, hub_module, tmp_pat
     run = RunFolder(tmp_path / "run")
     assert run.is_finished and [row["epoch"] for row in run.metrics()] == [0, 1, 2]
     assert record(run, "retention.json")["num_images"] == 72
+
+
+def test_runs_stand_side_by_side_if_they_share_the_split(phantoms, hub_module, tmp_path, preserved):
+    frozen = untrained(phantoms, tmp_path / "frozen", hub_module, "--norm=group")
+    other = untrained(phantoms, tmp_path / "other", hub_module, "--norm=group", "--seed=5")
+    flags = [f"--run_dir={preserved.path}", "--epochs=5", "--trials=1", "--nobaselines"]
+    cli.run("probe", [*flags, "--name=beside", f"--beside={frozen.path}"])
+    rows = json.loads((preserved.path / "beside" / "scores.json").read_text())
+    assert len(rows) == 2 and rows[1]["name"].endswith(f", frozen ({frozen.path.name})")
+    assert not any(row.get("baseline") for row in rows)
+    cli.run("probe", [f"--run_dir={frozen.path}", *flags[1:], "--name=alone"])
+    alone = json.loads((frozen.path / "alone" / "scores.json").read_text())[0]
+    assert alone["balanced_accuracy"] == rows[1]["balanced_accuracy"] and alone["interval"] == rows[1]["interval"]
+    for refused, beside in (("another split", other.path), ("does not exist", tmp_path / "nowhere")):
+        with pytest.raises(UserError, match=refused):
+            cli.run("probe", [*flags, "--name=refused", f"--beside={beside}"])
+    with pytest.raises(UserError, match="leave out one of the two"):
+        cli.run("probe", [*flags, "--name=refused", f"--beside={frozen.path}", "--bn_calibrate=20"])
+    assert not (preserved.path / "refused").exists()

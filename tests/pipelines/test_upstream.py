@@ -1,5 +1,6 @@
 """BiT trained from scratch on two colours of noise: what is learned, what is written, who reads it."""
 
+import json
 import signal
 
 import numpy as np
@@ -85,6 +86,25 @@ def test_pretrain_starts_from_each_of_them(trained, colours, tmp_path, given, ca
     expected = tf.keras.models.load_model(trained / "encoder.keras")
     for one, other in zip(started.get_weights(), expected.get_weights()):
         np.testing.assert_array_equal(one, other)
+    # Both splits have seed 0, so the test images are the same ones; with another seed some were trained on.
+    record = json.loads((tmp_path / "run" / "weights.json").read_text())
+    assert record["num_seen_test_images"] == 0 and (record["agreement"] is None) == (given != "hub_module")
+
+
+def test_weights_that_were_trained_on_test_images_are_told(trained, colours, tmp_path, capsys):
+    run_dir = tmp_path / "run"
+    small = ("--flagfile=smoke", "--backbone=R14x0.25", "--epochs=0", "--norm=group", "--precision=float32")
+    data = (f"--data_dir={colours}", "--dataset=image_folder", "--seed=1")
+    cli.run("pretrain", [*small, *data, f"--weights={trained}", f"--run_dir={run_dir}"])
+    parts = [load_split(folder / "split.csv", read_source("image_folder", colours)) for folder in (trained, run_dir)]
+    shared = len(set(parts[0].indices("pretrain")) & set(parts[1].indices("test")))
+    assert shared > 0 and f"trained on {shared} of the 28 test images" in capsys.readouterr().out
+
+
+def test_a_probe_of_an_upstream_run_is_told_the_way(trained):
+    with pytest.raises(UserError, match="pretrain --weights=.* --norm=group --epochs=0"):
+        cli.run("probe", [f"--run_dir={trained}"])
+    assert not (trained / "probe").exists()
 
 
 @pytest.mark.slow
