@@ -53,7 +53,8 @@ Take it with `--weights={name}`.
 **Use.** A start for experiments and for the quickstart. It knows ten kinds of small natural photographs and nothing of
 medicine: a released BiT network knows far more and is the one to take for real work. Not a medical device.
 
-**Limits.** Trained once, with one seed; the test accuracy was watched during training and chose nothing. CIFAR-10 is a part
+**Limits.** Trained once, with one seed; the test accuracy was watched during training and chose nothing. The crops are drawn
+in another way since, so the command gives another network of about the same accuracy. CIFAR-10 is a part
 of the 80 Million Tiny Images, which were withdrawn over offensive labels; its ten classes are not concerned.
 
 **Licence.** The weights were made with this project's own code and are shared on the terms of its repository. CIFAR-10
