@@ -71,7 +71,7 @@ def test_released_weights_are_the_start(phantoms, tmp_path, norm):
     if norm == "batch":
         cli.run("probe", [f"--run_dir={run.path}", "--epochs=5", "--trials=1"])
         report = (run.path / "probe" / "report.md").read_text()
-        assert "simsiam from bit" in report
+        assert "simsiam from BiT.npz" in report
         assert "the same network before pre-training, calibrated (baseline)" in report
 
 
