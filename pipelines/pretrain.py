@@ -16,11 +16,11 @@ from bitkeras.addons import lamb
 from bitkeras.backbones import BACKBONES, NORMS, STEMS
 from bitkeras.backbones.norm_swap import BN_INITS, SWAPS, WS
 from bitkeras.backbones.pretrained import STEM_INITS, Pretrained, read_pretrained
-from bitkeras.callbacks import EpochCheckpoint, FeatureMonitor, RunLog, Throughput, make_progress
+from bitkeras.callbacks import FeatureMonitor, RunLog
 from bitkeras.data import DATASETS, ImageSource, read_source
 from bitkeras.data.augment import VIEW_POLICIES
 from bitkeras.data.batches import image_batches, naming_bad_images, num_steps_per_epoch, view_batches
-from bitkeras.data.splits import SPLITS, Split, load_split, save_split, unlabelled_split
+from bitkeras.data.splits import SPLITS, Split, load_split, unlabelled_split
 from bitkeras.errors import UserError
 from bitkeras.methods import METHODS
 from bitkeras.runs import RunFolder
@@ -28,6 +28,7 @@ from bitkeras.schedules import scaled_lr, undo, warmup_cosine
 from pipelines import runtime
 from pipelines.command_flags import CommandFlags
 from pipelines.encoders import build_encoder, load_start, record_lines, save_encoder, weights_record
+from pipelines.fitting import begin, fit, take_up
 from pipelines.retention import measure_retention, retention_lines
 from pipelines.runtime import say
 from pipelines.starting_point import require_images, settled_start
@@ -155,15 +156,6 @@ def prepare(
     return encoder, records
 
 
-def begin(run: RunFolder, config: dict, source: ImageSource, split: Split, records: dict[str, dict]) -> None:
-    """The first files of a run; not earlier, since a folder must not be bound to a flag that was mistyped."""
-    run.start(config)
-    if not run.split_path.exists():
-        save_split(split, source, run.split_path)
-    for name, record in records.items():
-        run.write_json(run.path / name, record)
-
-
 def leave_untrained(run: RunFolder, config: dict, source: ImageSource, split: Split, encoder: tf.keras.Model) -> None:
     """What --epochs=0 does in place of training: the numbers of the start."""
     say("--epochs=0: nothing is trained, and the encoder is what the run starts from")
@@ -183,11 +175,8 @@ def train(
     steps_per_epoch = num_steps_per_epoch(len(indices), config["batch_size"])
     trainer = build_trainer(config, encoder, steps_per_epoch)
     begin(run, config, source, split, records)
-    checkpoint = EpochCheckpoint(trainer, run.checkpoints_path)
-    epochs_done = checkpoint.restore()
-    if epochs_done:
-        say(f"going on after epoch {epochs_done} of {config['epochs']}")
-    elif config["weights"] != "none" and not records:
+    checkpoint, epochs_done = take_up(run, config, trainer)
+    if not epochs_done and config["weights"] != "none" and not records:
         raise UserError(f"The list of checkpoints in {run.checkpoints_path} is lost; delete that folder to start over.")
     run.drop_metrics_after(epochs_done if epochs_done else -1)
     batches = view_batches(
@@ -203,14 +192,15 @@ def train(
     if not epochs_done:
         log.draw_views(next(iter(batches)))
         measure_start(monitor, log)
-    throughput = Throughput(steps_per_epoch * config["batch_size"])
-    trainer.fit(
+    fit(
+        trainer,
         batches,
+        config,
         steps_per_epoch=steps_per_epoch,
-        initial_epoch=epochs_done,
-        epochs=config["epochs"],
-        verbose=0,
-        callbacks=[throughput, monitor, log, checkpoint, *make_progress(config["epochs"], epochs_done=epochs_done)],
+        epochs_done=epochs_done,
+        monitor=monitor,
+        log=log,
+        checkpoint=checkpoint,
     )
 
 

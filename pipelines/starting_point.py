@@ -107,8 +107,7 @@ def _stem(config: dict, pretrained: Pretrained) -> dict:
         )
     made_to_fit = stem == "cifar" and pretrained.stem != "cifar"
     if config["stem_init"] and not made_to_fit:
-        has = "these weights have a 3x3 one" if stem == "cifar" else "this run has the 7x7 stem"
-        reason = f"and {has}"
+        reason = f"and {'these weights have a 3x3 one' if stem == 'cifar' else 'this run has the 7x7 stem'}"
         raise UserError(
             f"--stem_init={config['stem_init']} is for a 3x3 stem (--stem=cifar) made of a 7x7 kernel, {reason}; leave "
             "it out."

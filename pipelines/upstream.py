@@ -15,10 +15,10 @@ import tensorflow as tf
 from bitkeras.backbones import BACKBONES, STEMS, build_backbone
 from bitkeras.backbones.checkpoints import graph_variables
 from bitkeras.backbones.released import write_hub_module, write_npz
-from bitkeras.callbacks import AccuracyMonitor, EpochCheckpoint, RunLog, Throughput, make_progress
+from bitkeras.callbacks import AccuracyMonitor, RunLog
 from bitkeras.data import DATASETS, ImageSource, read_source
 from bitkeras.data.batches import image_batches, labelled_batches, naming_bad_images, num_steps_per_epoch
-from bitkeras.data.splits import SPLITS, Split, load_split, save_split
+from bitkeras.data.splits import SPLITS, Split, load_split
 from bitkeras.errors import UserError
 from bitkeras.files import written_atomically
 from bitkeras.methods.supervised import Supervised
@@ -26,6 +26,7 @@ from bitkeras.runs import RunFolder
 from bitkeras.schedules import SCHEDULES, scaled_lr
 from pipelines import runtime
 from pipelines.command_flags import CommandFlags
+from pipelines.fitting import begin, fit, take_up
 from pipelines.runtime import say
 
 FLAGS = CommandFlags()
@@ -125,13 +126,8 @@ def train(run: RunFolder, config: dict, source: ImageSource, split: Split, class
     indices, test = split.indices("pretrain"), split.indices("test")
     steps_per_epoch = num_steps_per_epoch(len(indices), config["batch_size"])
     trainer = build_trainer(config, classifier, steps_per_epoch)
-    run.start(config)
-    if not run.split_path.exists():
-        save_split(split, source, run.split_path)
-    checkpoint = EpochCheckpoint(trainer, run.checkpoints_path)
-    epochs_done = checkpoint.restore()
-    if epochs_done:
-        say(f"going on after epoch {epochs_done} of {config['epochs']}")
+    begin(run, config, source, split, {})
+    checkpoint, epochs_done = take_up(run, config, trainer)
     run.drop_metrics_after(epochs_done)
     batches = labelled_batches(
         source,
@@ -149,19 +145,15 @@ def train(run: RunFolder, config: dict, source: ImageSource, split: Split, class
         num_epochs=config["epochs"],
         every=config["test_every"],
     )
-    trainer.fit(
+    fit(
+        trainer,
         batches,
+        config,
         steps_per_epoch=steps_per_epoch,
-        initial_epoch=epochs_done,
-        epochs=config["epochs"],
-        verbose=0,
-        callbacks=[
-            Throughput(steps_per_epoch * config["batch_size"]),
-            monitor,
-            RunLog(run),
-            checkpoint,
-            *make_progress(config["epochs"], epochs_done=epochs_done),
-        ],
+        epochs_done=epochs_done,
+        monitor=monitor,
+        log=RunLog(run),
+        checkpoint=checkpoint,
     )
 
 
