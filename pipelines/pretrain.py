@@ -20,7 +20,7 @@ from bitkeras.callbacks import FeatureMonitor, RunLog
 from bitkeras.data import DATASETS, ImageSource, read_source
 from bitkeras.data.augment import VIEW_POLICIES
 from bitkeras.data.batches import image_batches, naming_bad_images, num_steps_per_epoch, view_batches
-from bitkeras.data.splits import SPLITS, Split, load_split, unlabelled_split
+from bitkeras.data.splits import SPLITS, Split, load_split, with_fewer_to_train_on
 from bitkeras.errors import UserError
 from bitkeras.methods import METHODS
 from bitkeras.runs import RunFolder
@@ -37,6 +37,7 @@ FLAGS = CommandFlags()
 FLAGS.text("run_dir", None, "Where the run lies: a new folder, or one to go on with.", required=True)
 runtime.define_data_flags(FLAGS, DATASETS)
 FLAGS.choice("split", "paper", SPLITS, "paper: random images 60/20/20, as published; lesion: every lesion on one side.")
+FLAGS.integer("num_images", None, "Pre-train on so many of the images only (default: all).", at_least=2)
 FLAGS.choice("backbone", None, BACKBONES, "Depth and width of the BiT network; none: that of --weights, or R50x1.")
 FLAGS.choice("norm", "batch", NORMS, "batch: the seed paper's network; group: BiT's own.")
 FLAGS.choice("stem", None, STEMS, "imagenet: 7x7/2 and max-pool; cifar: 3x3/1; none: that of --weights, or imagenet.")
@@ -121,9 +122,11 @@ def find_split(run: RunFolder, source: ImageSource, config: dict) -> Split:
     """The split saved in the run folder, or a new one."""
     if run.split_path.exists():
         return load_split(run.split_path, source)
-    if source.labels is None:
-        return unlabelled_split(source)
-    return SPLITS[config["split"]](source, seed=config["seed"])
+    split = SPLITS[config["split"]](source, seed=config["seed"])
+    if config["num_images"] is None:
+        return split
+    # Without their labels, which pre-training must not know.
+    return with_fewer_to_train_on(split, config["num_images"], seed=config["seed"])
 
 
 def prepare(

@@ -18,7 +18,7 @@ from bitkeras.backbones.released import write_hub_module, write_npz
 from bitkeras.callbacks import AccuracyMonitor, RunLog
 from bitkeras.data import DATASETS, ImageSource, read_source
 from bitkeras.data.batches import image_batches, labelled_batches, naming_bad_images, num_steps_per_epoch
-from bitkeras.data.splits import SPLITS, Split, load_split
+from bitkeras.data.splits import SPLITS, Split, load_split, with_fewer_to_train_on
 from bitkeras.errors import UserError
 from bitkeras.files import written_atomically
 from bitkeras.methods.supervised import Supervised
@@ -91,29 +91,12 @@ def upstream(run: RunFolder, config: dict) -> None:
 
 
 def make_split(source: ImageSource, config: dict) -> Split:
-    """The training images as `pretrain`, held-out ones as `test`, and images of neither as `probe_val`."""
+    """The training images as `pretrain`, held-out ones as `test`."""
     tested = SPLITS[config["split"]](source, seed=config["seed"]).parts == "test"
-    chosen = np.flatnonzero(~tested)
-    if config["num_images"] is not None:
-        chosen = choose(chosen, source.labels, config["num_images"], seed=config["seed"])
-    parts = np.where(tested, "test", "probe_val")
-    parts[chosen] = "pretrain"
-    return Split(parts.astype("<U11"))
-
-
-def choose(indices: np.ndarray, labels: np.ndarray, num_images: int, *, seed: int) -> np.ndarray:
-    """`num_images` of `indices`, the classes in the proportion they have there."""
-    if num_images >= len(indices):
-        raise UserError(
-            f"--num_images={num_images}, and there are {len(indices)} to train on; pass fewer or leave it out."
-        )
-    # Shuffled, then each image ranked within its class: cutting at one rank share keeps the proportions.
-    shuffled = np.random.default_rng(seed).permutation(indices)
-    share = np.empty(len(shuffled))
-    for label in np.unique(labels[shuffled]):
-        (of_class,) = np.nonzero(labels[shuffled] == label)
-        share[of_class] = (np.arange(len(of_class)) + 0.5) / len(of_class)
-    return np.sort(shuffled[np.argsort(share, kind="stable")[:num_images]])
+    split = Split(np.where(tested, "test", "pretrain").astype("<U11"))
+    if config["num_images"] is None:
+        return split
+    return with_fewer_to_train_on(split, config["num_images"], seed=config["seed"], labels=source.labels)
 
 
 def build_classifier(config: dict, source: ImageSource) -> tf.keras.Model:

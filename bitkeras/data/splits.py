@@ -13,6 +13,8 @@ from bitkeras.errors import UserError
 from bitkeras.files import written_atomically
 
 PARTS = ("pretrain", "probe_train", "probe_val", "test")
+# What a run leaves out that trains on fewer images than it could.
+UNUSED = "unused"
 
 # Shares of PARTS: 60 % for pre-training, 20 % for the test, the 20 % between them halved for the probe.
 _SHARES = (0.6, 0.1, 0.1, 0.2)
@@ -27,7 +29,7 @@ class Split:
     """The part of every image of a source.
 
     Attributes:
-      parts: [N] str, each one of `PARTS`, aligned with the source's `image_ids`.
+      parts: [N] str, each one of `PARTS` or "unused", aligned with the source's `image_ids`.
     """
 
     parts: np.ndarray
@@ -103,6 +105,32 @@ def lesion_split(source: ImageSource, *, seed: int) -> Split:
 def unlabelled_split(source: ImageSource) -> Split:
     """Everything is pretrain."""
     return Split(np.full(len(source), "pretrain", dtype="<U11"))
+
+
+def with_fewer_to_train_on(split: Split, num_images: int, *, seed: int, labels: np.ndarray | None = None) -> Split:
+    """`split` with only `num_images` of its pretrain part, drawn at random; the others are left unused.
+
+    Args:
+      labels: [N] int, to keep the classes in proportion; None draws as if there were none.
+
+    Raises:
+      UserError: the part holds no more than `num_images`.
+    """
+    indices = split.indices("pretrain")
+    if num_images >= len(indices):
+        raise UserError(
+            f"--num_images={num_images}, and there are {len(indices)} to train on; pass fewer or leave it out."
+        )
+    drawn = np.random.default_rng(seed).permutation(indices)
+    strata = np.zeros(len(drawn)) if labels is None else labels[drawn]
+    # Each image ranked within its class: cutting at one rank share keeps the proportions.
+    share = np.empty(len(drawn))
+    for stratum in np.unique(strata):
+        (of_class,) = np.nonzero(strata == stratum)
+        share[of_class] = (np.arange(len(of_class)) + 0.5) / len(of_class)
+    parts = split.parts.copy()
+    parts[drawn[np.argsort(share, kind="stable")[num_images:]]] = UNUSED
+    return Split(parts)
 
 
 SPLITS = {"paper": paper_split, "lesion": lesion_split}
@@ -241,10 +269,10 @@ def _read_split_rows(path: Path) -> list[dict[str, str]]:
     if columns != _COLUMNS:
         raise UserError(f"The file {path} is no split: its columns must be {', '.join(_COLUMNS)}.")
     for row in rows:
-        if row["part"] not in PARTS:
+        if row["part"] not in (*PARTS, UNUSED):
             raise UserError(
                 f"The split {path} puts image {row['image_id']} into {row['part']!r}; known parts are "
-                f"{', '.join(PARTS)}."
+                f"{', '.join(PARTS)} and {UNUSED}."
             )
     require_unique((row["image_id"] for row in rows), str(path))
     return rows

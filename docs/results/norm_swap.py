@@ -5,8 +5,9 @@
     python docs/results/norm_swap.py table
 
 `run` goes through every way of swapping, for one model and one seed: retention, kNN and the linear probe right after
-the swap, then 20 epochs of SimSiam from there, and both scores again. It may be killed and started again. `table`
-writes what the runs below --runs found into norm_swap.json beside this file, and prints it.
+the swap, then 20 epochs of SimSiam from there, and both scores again. Training normalises by the statistics of each
+batch, so calibrated or not is one and the same training. It may be killed and started again. `table` writes what the
+runs below --runs found into norm_swap.json beside this file, and prints it.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from pipelines import cli
 from pipelines.encoder_scores import EncoderScores
 
 # On CIFAR-10, too, the views of the paper's HAM10000 runs, for one table of one method.
-FLAGS = "--flagfile=laptop --split=lesion --image_size=64 --base_lr=0.06".split()
+FLAGS = "--flagfile=laptop --split=lesion --num_images=2560 --image_size=64 --base_lr=0.06".split()
 CALIBRATION_IMAGES = 1024
 PROBE = {"trials": 3, "epochs": 100, "focal_gamma": 4.0, "knn_k": 20, "knn_temperature": 0.07, "seed": 0}
 METRIC = "balanced_accuracy"
@@ -38,7 +39,7 @@ KINDS = ("knn", "probe", "weighted")
 SWAPS = [f"{ws}-{bn_init}" for ws, bn_init in itertools.product(("raw", "fold", "keep"), ("default", "copy"))]
 
 
-def arms(weights: str, epochs: int) -> dict[str, list[str]]:
+def arms(weights: str, epochs: int, folder: Path) -> dict[str, list[str]]:
     """Name -> flags of `bitkeras pretrain`; a name is the network, the images it is calibrated on, and its epochs."""
     backbone, trained = "--backbone=R26x0.25", f"--epochs={epochs}"
     if weights == "none":
@@ -49,9 +50,8 @@ def arms(weights: str, epochs: int) -> dict[str, list[str]]:
         flags = [f"--weights={weights}", backbone, f"--ws={ws}", f"--bn_init={bn_init}"]
         for images in (0, CALIBRATION_IMAGES):
             found[f"{swap} {images} 0"] = [*flags, f"--bn_calibrate={images}", "--epochs=0"]
-        found[f"{swap} {CALIBRATION_IMAGES} {epochs}"] = [*flags, f"--bn_calibrate={CALIBRATION_IMAGES}", trained]
-    # Training normalises by the statistics of each batch, so where it starts from cannot matter; one pair shows it.
-    found[f"raw-default 0 {epochs}"] = [*found["raw-default 0 0"][:-1], trained]
+        start = folder / f"{swap}_{CALIBRATION_IMAGES}_0"
+        found[f"{swap} {CALIBRATION_IMAGES} {epochs}"] = [f"--weights={start}", trained]
     return found
 
 
@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> None:
     if options.dataset == "cifar10":
         data_dir = part_of_cifar10(Path(options.data_dir).absolute(), options.runs / "cifar10")
     data = [f"--dataset={options.dataset}", f"--data_dir={data_dir}", f"--seed={options.seed}"]
-    for name, flags in arms(options.weights, options.epochs).items():
+    for name, flags in arms(options.weights, options.epochs, folder).items():
         run_dir = folder / name.replace(" ", "_")
         if (run_dir / "scores.json").exists():
             continue

@@ -20,6 +20,7 @@ from bitkeras.data.splits import (
     paper_split,
     save_split,
     unlabelled_split,
+    with_fewer_to_train_on,
 )
 from bitkeras.errors import UserError
 
@@ -185,6 +186,27 @@ def test_unlabelled_split_comes_back(tmp_path):
     source = dataclasses.replace(skin(40), labels=None, class_names=(), groups=None)
     save_split(unlabelled_split(source), source, tmp_path / "s.csv")
     assert (load_split(tmp_path / "s.csv", source).parts == "pretrain").all()
+
+
+def test_fewer_images_to_train_on_keep_the_proportions_of_the_classes():
+    labels = np.repeat([0, 1, 2], [600, 300, 100])
+    split = Split(np.where(np.arange(1000) % 2, "test", "pretrain").astype("<U11"))
+    fewer = with_fewer_to_train_on(split, 100, seed=0, labels=labels)
+    chosen = fewer.indices("pretrain")
+    assert set(chosen) <= set(split.indices("pretrain")) and len(chosen) == 100
+    assert (fewer.indices("test") == split.indices("test")).all() and (fewer.parts == "unused").sum() == 400
+    np.testing.assert_allclose(np.bincount(labels[chosen]), [60, 30, 10], atol=1)
+    without = with_fewer_to_train_on(split, 100, seed=1).indices("pretrain")
+    assert len(without) == 100 and list(without) != list(chosen)
+    with pytest.raises(UserError, match="--num_images=500, and there are 500 to train on"):
+        with_fewer_to_train_on(split, 500, seed=0)
+
+
+def test_unused_images_come_back(tmp_path):
+    source = skin(40)
+    split = with_fewer_to_train_on(paper_split(source, seed=0), 5, seed=0)
+    save_split(split, source, tmp_path / "s.csv")
+    assert (load_split(tmp_path / "s.csv", source).parts == split.parts).all()
 
 
 def test_split_of_other_data_is_refused(tmp_path):

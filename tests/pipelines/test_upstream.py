@@ -19,7 +19,6 @@ from bitkeras.errors import UserError
 from bitkeras.evaluation.features import encode
 from bitkeras.runs import RunFolder
 from pipelines import cli
-from pipelines.upstream import choose
 
 
 def flags(data_dir, run_dir, *more):
@@ -121,17 +120,6 @@ def test_a_killed_run_ends_where_an_uninterrupted_one_does(trained, colours, tmp
         np.testing.assert_allclose(value, uninterrupted[name], rtol=1e-4, atol=1e-5)
     cli.run("upstream", flags(colours, killed, "--test_every=2"))
     assert "already finished" in capsys.readouterr().out
-
-
-def test_a_part_of_the_images_keeps_the_proportions_of_the_classes(trained):
-    labels = np.repeat([0, 1, 2], [600, 300, 100])
-    indices = np.arange(0, 1000, 2)
-    chosen = choose(indices, labels, 100, seed=0)
-    assert set(chosen) <= set(indices) and len(set(chosen)) == 100
-    np.testing.assert_allclose(np.bincount(labels[chosen]), [60, 30, 10], atol=1)
-    assert list(choose(indices, labels, 100, seed=1)) != list(chosen)
-    with pytest.raises(UserError, match="--num_images=500, and there are 500 to train on"):
-        choose(indices, labels, 500, seed=0)
 
 
 def test_images_without_labels_are_refused(colours, tmp_path):
