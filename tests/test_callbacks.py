@@ -6,8 +6,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from bitkeras import callbacks
-from bitkeras.callbacks import EpochCheckpoint, FeatureMonitor, PlainProgress, RunLog, Throughput, make_progress
+from bitkeras.callbacks import (
+    EpochCheckpoint,
+    FeatureMonitor,
+    PlainProgress,
+    RunLog,
+    Throughput,
+    make_progress,
+    progress,
+)
 from bitkeras.errors import UserError
 from bitkeras.runs import RunFolder
 
@@ -29,7 +36,7 @@ def scalars(folder: Path) -> dict[tuple[str, int], float]:
 def clock(monkeypatch):
     """Seconds that stand still unless a test moves them."""
     now = [100.0]
-    monkeypatch.setattr(callbacks.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(progress.time, "perf_counter", lambda: now[0])
     return now
 
 
@@ -182,12 +189,12 @@ def test_plain_progress_tells_what_is_left(clock):
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0 s"), (59.2, "1 min 00 s"), (3600 * 30 + 61, "30 h 01 min")])
 def test_durations_are_for_people(seconds, text):
-    assert callbacks._duration(seconds) == text
+    assert progress._duration(seconds) == text
 
 
 @pytest.mark.parametrize("on_terminal", [True, False])
 def test_a_bar_on_a_terminal_and_lines_elsewhere(on_terminal, monkeypatch):
     for stream in ("stdout", "stderr"):
-        monkeypatch.setattr(getattr(callbacks.sys, stream), "isatty", lambda: on_terminal, raising=False)
-    names = [type(progress).__name__ for progress in make_progress(3)]
+        monkeypatch.setattr(getattr(progress.sys, stream), "isatty", lambda: on_terminal, raising=False)
+    names = [type(callback).__name__ for callback in make_progress(3)]
     assert names == (["PlainProgress", "ProgressBar"] if on_terminal else ["PlainProgress"])
