@@ -7,3 +7,15 @@ class UserError(Exception):
     The sentence says what was given, what is allowed and what to do. The command line prints it
     without a traceback and exits with status 1; any other exception is a defect of bitkeras.
     """
+
+
+class Interrupted(Exception):
+    """A signal asked the program to stop; the text says what is kept.
+
+    Attributes:
+      exit_status: what the program ends with.
+    """
+
+    def __init__(self, message: str, *, exit_status: int):
+        super().__init__(message)
+        self.exit_status = exit_status

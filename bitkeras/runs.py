@@ -60,7 +60,8 @@ class RunFolder:
             return
         recorded = self.config()
         keys = {*recorded, *config} - {"data_dir"}
-        differing = sorted(key for key in keys if recorded.get(key) != config.get(key))
+        # A flag that is off, and one that a run of an earlier version did not know, are the same.
+        differing = sorted(key for key in keys if (recorded.get(key) or None) != (config.get(key) or None))
         if differing:
             listed = ", ".join(f"--{key}={config.get(key)} (recorded: {recorded.get(key)})" for key in differing)
             raise UserError(

@@ -9,7 +9,7 @@ from pathlib import Path
 from absl import flags
 
 import bitkeras
-from bitkeras.errors import UserError
+from bitkeras.errors import Interrupted, UserError
 
 COMMANDS = {
     "quickstart": "Draw phantom images and run the whole road on them: pretrain, probe, push, predict.",
@@ -98,6 +98,8 @@ def _guarded(command: str, arguments: list[str]) -> int:
         return _tell(
             command, f"{error.filename or 'A file'}: {error.strerror or error}; make room or access and run again.", 1
         )
+    except Interrupted as stopped:
+        return _tell(command, str(stopped), stopped.exit_status)
     except KeyboardInterrupt:
         return _tell(command, "interrupted; what was finished is kept, and the same command goes on from there.", 130)
     return 0

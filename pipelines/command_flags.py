@@ -55,9 +55,10 @@ class CommandFlags:
     def __getattr__(self, name: str):
         return self._values[name].value
 
-    def values(self, *, without: Iterable[str] = ()) -> dict:
-        """Flag names -> parsed values, for the record of a run."""
-        return {name: self._values[name].value for name in sorted(self._values) if name not in ("flagfile", *without)}
+    def values(self, *, without: Iterable[str] = (), only: Iterable[str] | None = None) -> dict:
+        """Flag names -> parsed values, for the record of a run: all but `without`, or `only` some."""
+        names = sorted(self._values) if only is None else only
+        return {name: self._values[name].value for name in names if name not in ("flagfile", *without)}
 
     def help(self) -> str:
         """Every flag with what it does and its default."""

@@ -28,7 +28,7 @@ from bitkeras.schedules import scaled_lr, undo, warmup_cosine
 from pipelines import runtime
 from pipelines.command_flags import CommandFlags
 from pipelines.encoders import build_encoder, load_start, record_lines, save_encoder, weights_record
-from pipelines.fitting import begin, fit, take_up
+from pipelines.fitting import CONDUCT, begin, define_checkpoint_flags, fit, take_up
 from pipelines.retention import measure_retention, retention_lines
 from pipelines.runtime import say
 from pipelines.starting_point import require_images, settled_start
@@ -66,22 +66,26 @@ FLAGS.integer("num_projections", 2048, "E, the length of projections and predict
 FLAGS.integer("num_predictor_hidden", 512, "Width of the predictor's bottleneck.", at_least=1)
 FLAGS.choice("precision", "auto", runtime.PRECISIONS, "auto: a mixed one where the hardware has it, else float32.")
 FLAGS.integer("seed", 0, "Of weights, split, order and views.", at_least=0)
+FLAGS.switch("deterministic", False, "The same bits from every run on this machine; slower.")
 # Not the published 200: the bank is 10 % of the labels, where HAM10000 has 11 images of a rare class.
 FLAGS.integer("knn_k", 20, "Neighbours of the kNN monitor (published, with larger banks: 200).", at_least=1)
 FLAGS.number("knn_temperature", 0.07, "T of its weights exp(cos/T) (Wu et al.: 0.07; SimSiam: 0.2).", at_least=1e-6)
+define_checkpoint_flags(FLAGS)
 
 
 def main(_) -> None:
     """Flags become plain arguments."""
-    pretrain(RunFolder(FLAGS.run_dir), FLAGS.values(without=["run_dir"]))
+    config, conduct = FLAGS.values(without=["run_dir", *CONDUCT]), FLAGS.values(only=CONDUCT)
+    pretrain(RunFolder(FLAGS.run_dir), config, conduct)
 
 
-def pretrain(run: RunFolder, config: dict) -> None:
+def pretrain(run: RunFolder, config: dict, conduct: dict) -> None:
     """Pre-trains to the end, from the start or from the last checkpoint.
 
     Args:
       run: where everything is written.
-      config: the flags above but run_dir, name -> value.
+      config: the flags that decide what comes out, name -> value; a run is bound to them.
+      conduct: the flags `CONDUCT`, which may differ when a run goes on.
 
     Raises:
       UserError: for what is wrong with data, weights, folder or flags.
@@ -100,6 +104,8 @@ def pretrain(run: RunFolder, config: dict) -> None:
     # What a preset stands for, written out or not, takes the images there are.
     require_images(None if config["swap"] else asked_to_calibrate, len(split.indices("pretrain")))
     say(f"precision {config['precision']}: {reason}")
+    if config["deterministic"]:
+        tf.config.experimental.enable_op_determinism()
     runtime.silence_compiler()
     with runtime.precision_policy(config["precision"]), naming_bad_images(source):
         encoder, records = prepare(run, config, pretrained, source, split)
@@ -107,7 +113,7 @@ def pretrain(run: RunFolder, config: dict) -> None:
         del pretrained
         gc.collect()
         try:
-            train(run, config, source, split, encoder, records)
+            train(run, config, conduct, source, split, encoder, records)
         except tf.errors.ResourceExhaustedError as error:
             raise UserError(
                 f"The memory does not hold a step of {config['batch_size']} images at {config['image_size']} px; pass "
@@ -167,7 +173,13 @@ def leave_untrained(run: RunFolder, config: dict, source: ImageSource, split: Sp
 
 
 def train(
-    run: RunFolder, config: dict, source: ImageSource, split: Split, encoder: tf.keras.Model, records: dict[str, dict]
+    run: RunFolder,
+    config: dict,
+    conduct: dict,
+    source: ImageSource,
+    split: Split,
+    encoder: tf.keras.Model,
+    records: dict[str, dict],
 ) -> None:
     """Everything between a built encoder and a trained one."""
     indices = split.indices("pretrain")
@@ -178,33 +190,23 @@ def train(
     steps_per_epoch = num_steps_per_epoch(len(indices), config["batch_size"])
     trainer = build_trainer(config, encoder, steps_per_epoch)
     begin(run, config, source, split, records)
-    checkpoint, epochs_done = take_up(run, config, trainer)
-    if not epochs_done and config["weights"] != "none" and not records:
-        raise UserError(f"The list of checkpoints in {run.checkpoints_path} is lost; delete that folder to start over.")
-    run.drop_metrics_after(epochs_done if epochs_done else -1)
-    batches = view_batches(
-        source,
-        indices,
-        policy=config["views"],
-        image_size=config["image_size"],
-        batch_size=config["batch_size"],
-        seed=config["seed"],
-        start_step=epochs_done * steps_per_epoch,
-    )
+    every = conduct["checkpoint_steps"]
+    checkpoint, steps_done = take_up(run, config, trainer, steps_per_epoch=steps_per_epoch, every=every)
+    if not steps_done and config["weights"] != "none" and not records:
+        raise UserError(f"The checkpoints in {run.checkpoints_path} are gone; delete that folder to start over.")
+    run.drop_metrics_after(steps_done // steps_per_epoch if steps_done else -1)
+
+    def batches(start_step: int) -> tf.data.Dataset:
+        sizes = {"image_size": config["image_size"], "batch_size": config["batch_size"]}
+        order = {"seed": config["seed"], "start_step": start_step}
+        return view_batches(source, indices, policy=config["views"], **sizes, **order)
+
     monitor, log = build_monitor(config, source, split, encoder), RunLog(run)
-    if not epochs_done:
-        log.draw_views(next(iter(batches)))
+    if not steps_done:
+        log.draw_views(next(iter(batches(0))))
         measure_start(monitor, log)
-    fit(
-        trainer,
-        batches,
-        config,
-        steps_per_epoch=steps_per_epoch,
-        epochs_done=epochs_done,
-        monitor=monitor,
-        log=log,
-        checkpoint=checkpoint,
-    )
+    known = {"run": run, "source": source, "indices": indices}
+    fit(trainer, batches, config, **known, checkpoint=checkpoint, callbacks=[monitor, log])
 
 
 def measure_start(monitor: FeatureMonitor, log: RunLog) -> None:

@@ -26,7 +26,7 @@ from bitkeras.runs import RunFolder
 from bitkeras.schedules import SCHEDULES, scaled_lr
 from pipelines import runtime
 from pipelines.command_flags import CommandFlags
-from pipelines.fitting import begin, fit, take_up
+from pipelines.fitting import CONDUCT, begin, define_checkpoint_flags, fit, take_up
 from pipelines.runtime import say
 
 FLAGS = CommandFlags()
@@ -47,19 +47,22 @@ FLAGS.number("weight_decay", 1e-4, "Added to the gradient of every weight, as Py
 FLAGS.integer("test_every", 5, "Epochs between measurements of the test accuracy.", at_least=1)
 FLAGS.choice("precision", "auto", runtime.PRECISIONS, "auto: a mixed one where the hardware has it, else float32.")
 FLAGS.integer("seed", 0, "Of weights, split, order and crops.", at_least=0)
+define_checkpoint_flags(FLAGS)
 
 
 def main(_) -> None:
     """Flags become plain arguments."""
-    upstream(RunFolder(FLAGS.run_dir), FLAGS.values(without=["run_dir"]))
+    config, conduct = FLAGS.values(without=["run_dir", *CONDUCT]), FLAGS.values(only=CONDUCT)
+    upstream(RunFolder(FLAGS.run_dir), config, conduct)
 
 
-def upstream(run: RunFolder, config: dict) -> None:
+def upstream(run: RunFolder, config: dict, conduct: dict) -> None:
     """Trains to the end, from the start or from the last checkpoint.
 
     Args:
       run: where everything is written.
-      config: the flags above but run_dir, name -> value.
+      config: the flags that decide what comes out, name -> value; a run is bound to them.
+      conduct: the flags `CONDUCT`, which may differ when a run goes on.
 
     Raises:
       UserError: for what is wrong with data, folder or flags.
@@ -85,7 +88,7 @@ def upstream(run: RunFolder, config: dict) -> None:
     with runtime.precision_policy(config["precision"]), naming_bad_images(source):
         classifier = build_classifier(config, source)
         say(f"{classifier.name}: {classifier.count_params():,} parameters, {len(source.class_names)} classes")
-        train(run, config, source, split, classifier)
+        train(run, config, conduct, source, split, classifier)
     save(run, config, source, classifier)
     say(f"{run.path}: finished; next: bitkeras pretrain --weights={run.path} ...")
 
@@ -104,23 +107,23 @@ def build_classifier(config: dict, source: ImageSource) -> tf.keras.Model:
     return build_backbone(config["backbone"], norm="group", stem=config["stem"], num_classes=len(source.class_names))
 
 
-def train(run: RunFolder, config: dict, source: ImageSource, split: Split, classifier: tf.keras.Model) -> None:
+def train(
+    run: RunFolder, config: dict, conduct: dict, source: ImageSource, split: Split, classifier: tf.keras.Model
+) -> None:
     """Everything between a built network and a trained one."""
     indices, test = split.indices("pretrain"), split.indices("test")
     steps_per_epoch = num_steps_per_epoch(len(indices), config["batch_size"])
     trainer = build_trainer(config, classifier, steps_per_epoch)
     begin(run, config, source, split, {})
-    checkpoint, epochs_done = take_up(run, config, trainer)
-    run.drop_metrics_after(epochs_done)
-    batches = labelled_batches(
-        source,
-        indices,
-        crop_area=(config["min_crop_area"], 1.0),
-        image_size=config["image_size"],
-        batch_size=config["batch_size"],
-        seed=config["seed"],
-        start_step=epochs_done * steps_per_epoch,
-    )
+    every = conduct["checkpoint_steps"]
+    checkpoint, steps_done = take_up(run, config, trainer, steps_per_epoch=steps_per_epoch, every=every)
+    run.drop_metrics_after(steps_done // steps_per_epoch)
+
+    def batches(start_step: int) -> tf.data.Dataset:
+        sizes = {"image_size": config["image_size"], "batch_size": config["batch_size"]}
+        order = {"seed": config["seed"], "start_step": start_step}
+        return labelled_batches(source, indices, crop_area=(config["min_crop_area"], 1.0), **sizes, **order)
+
     monitor = AccuracyMonitor(
         classifier,
         images=image_batches(source, test, image_size=config["image_size"], batch_size=config["batch_size"]),
@@ -128,16 +131,8 @@ def train(run: RunFolder, config: dict, source: ImageSource, split: Split, class
         num_epochs=config["epochs"],
         every=config["test_every"],
     )
-    fit(
-        trainer,
-        batches,
-        config,
-        steps_per_epoch=steps_per_epoch,
-        epochs_done=epochs_done,
-        monitor=monitor,
-        log=RunLog(run),
-        checkpoint=checkpoint,
-    )
+    known = {"run": run, "source": source, "indices": indices}
+    fit(trainer, batches, config, **known, checkpoint=checkpoint, callbacks=[monitor, RunLog(run)])
 
 
 def build_trainer(config: dict, classifier: tf.keras.Model, steps_per_epoch: int) -> Supervised:

@@ -1,7 +1,9 @@
-"""What a killed run goes on from."""
+"""What a stopped or killed run goes on from."""
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import tensorflow as tf
@@ -9,46 +11,139 @@ import tensorflow as tf
 from bitkeras.errors import UserError
 
 
-class EpochCheckpoint(tf.keras.callbacks.Callback):
-    """Keeps weights, optimizer and epoch after every epoch, the newest two, and goes on from the newest.
+class RunCheckpoint(tf.keras.callbacks.Callback):
+    """Keeps a trainer after every epoch, every `every` steps, and when asked to stop; goes on from the newest.
+
+    A checkpoint holds weights, optimizer (with its step, and so the place in the schedule, and the loss scale), the
+    means of the epoch so far, and the step. Order and pixels of the data are functions of seed and step, and nothing
+    in training draws random numbers, so these are all there is.
 
     Args:
       model: a compiled trainer whose variables exist.
       folder: where the checkpoints lie.
+      steps_per_epoch: steps of one epoch.
+      every: steps between checkpoints within an epoch; None for none.
+      asked_to_stop: called after every step; True saves there and raises `Stopped`.
+      keep: how many checkpoints stay.
+      write_to: another folder to write to, of a worker that is not the chief.
+      say: told when a damaged checkpoint is passed over.
     """
 
-    def __init__(self, model: tf.keras.Model, folder: Path):
+    # Else Keras waits for each step's numbers, to hand them to `on_train_batch_end`.
+    _supports_tf_logs = True
+
+    def __init__(
+        self,
+        model: tf.keras.Model,
+        folder: Path,
+        *,
+        steps_per_epoch: int,
+        every: int | None = None,
+        asked_to_stop: Callable[[], bool] = lambda: False,
+        keep: int = 2,
+        write_to: Path | None = None,
+        say: Callable[[str], None] = print,
+    ):
         super().__init__()
-        self.epoch = tf.Variable(0, dtype=tf.int64, trainable=False)
+        self.steps_per_epoch, self.every, self.asked_to_stop = steps_per_epoch, every, asked_to_stop
+        self.folder, self.say = Path(folder), say
+        # Not the optimizer's step: around Addons' optimizers the loss scale does not count a step that overflows.
+        self.step = tf.Variable(0, dtype=tf.int64, trainable=False)
         # The loss scale around a former Keras optimizer, such as Addons', has no `build`; what is in it has.
         getattr(model.optimizer, "inner_optimizer", model.optimizer).build(model.trainable_variables)
-        checkpoint = tf.train.Checkpoint(model=model, optimizer=model.optimizer, epoch=self.epoch)
-        self.manager = tf.train.CheckpointManager(checkpoint, str(folder), max_to_keep=2)
+        self.checkpoint = tf.train.Checkpoint(model=model, optimizer=model.optimizer, step=self.step)
+        self.manager = tf.train.CheckpointManager(self.checkpoint, str(write_to or folder), max_to_keep=keep)
 
     def restore(self) -> int:
-        """Loads the newest checkpoint; returns how many epochs are done, 0 where there is none."""
-        # Not `latest_checkpoint`: it still names one whose files were deleted.
-        kept = [path for path in self.manager.checkpoints if Path(f"{path}.index").is_file()]
-        if not kept:
-            return 0
-        newest = kept[-1]
-        try:
-            self.manager.checkpoint.restore(newest).assert_existing_objects_matched()
-        # IndexError and RuntimeError are what a cut-off file raises below TensorFlow's own exceptions.
-        except (AssertionError, ValueError, IndexError, RuntimeError, tf.errors.OpError) as error:
-            reason = str(error).splitlines()[0]
+        """Loads the newest checkpoint that is whole; returns how many steps are done, 0 where there is none.
+
+        Raises:
+          UserError: a checkpoint is of another network or optimizer, or none of them is whole.
+        """
+        kept = self.kept()
+        for path in reversed(kept):
+            try:
+                self.checkpoint.restore(str(path)).assert_existing_objects_matched()
+                return int(self.step)
+            except (AssertionError, ValueError) as error:
+                raise UserError(
+                    f"The checkpoint {path} cannot be restored, since it is of another network or optimizer "
+                    f"({_first_line(error)}); pass another --run_dir, or delete its folder to start over."
+                ) from error
+            # IndexError and RuntimeError are what a cut-off file raises below TensorFlow's own exceptions.
+            except (IndexError, RuntimeError, tf.errors.OpError) as error:
+                self.say(f"the checkpoint {path} is damaged ({_first_line(error)}), so the one before is taken")
+        if kept:
             raise UserError(
-                f"The checkpoint {newest} cannot be restored ({reason}); delete its files to go on from the one before."
-            ) from error
-        return int(self.epoch)
+                f"None of the checkpoints in {self.folder} is whole; bring one back, or delete it to start over."
+            )
+        return 0
+
+    def kept(self) -> list[Path]:
+        """The checkpoints that are there, oldest first, without their endings."""
+        # Not `manager.checkpoints`: it names those that were deleted, too, and forgets all when its list is lost.
+        paths = [path.with_suffix("") for path in self.folder.glob("ckpt-*.index")]
+        return sorted(paths, key=lambda path: int(path.name.rpartition("-")[2]))
+
+    def on_train_begin(self, logs=None):
+        """Takes away what a kill left half-written."""
+        for path in self.folder.glob("ckpt-*_temp"):
+            shutil.rmtree(path, ignore_errors=True)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Knows where the epoch starts: in its middle, where a stopped run goes on."""
+        self.first_step = max(int(self.step), epoch * self.steps_per_epoch)
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Saves within an epoch; its end is for `on_epoch_end`, after the epoch was measured."""
+        step = self.first_step + batch + 1
+        if step % self.steps_per_epoch == 0:
+            return
+        stop = self.asked_to_stop()
+        if stop or (self.every and step % self.every == 0):
+            self.save(step)
+            self._stop_if(stop)
 
     def on_epoch_end(self, epoch, logs=None):
-        """Writes the checkpoint; the one before stays until this one is complete."""
-        self.epoch.assign(epoch + 1)
+        """Saves; the checkpoint before stays until this one is complete."""
+        self.save((epoch + 1) * self.steps_per_epoch)
+        self._stop_if(self.asked_to_stop())
+
+    def save(self, step: int) -> None:
+        """Writes the checkpoint of `step`.
+
+        Raises:
+          UserError: it cannot be written; those before are kept.
+        """
+        self.step.assign(step)
         try:
-            self.manager.save()
+            self.manager.save(checkpoint_number=step)
         except tf.errors.OpError as error:
             raise UserError(
-                f"The checkpoint of epoch {epoch + 1} could not be written ({error.message}); the one before is kept. "
-                "Make room or access and run the same command again."
+                f"The checkpoint of {self.place(step)} could not be written ({_first_line(error)}); the one before is "
+                "kept. Make room or access and run the same command again."
             ) from error
+
+    def place(self, step: int) -> str:
+        """`step` in words."""
+        epoch, batch = divmod(step, self.steps_per_epoch)
+        return f"epoch {epoch}" if batch == 0 else f"step {batch} of {self.steps_per_epoch} in epoch {epoch + 1}"
+
+    def last_good(self) -> str:
+        """What is there to go on from, in words."""
+        kept = self.kept()
+        if not kept:
+            return "there is no checkpoint yet"
+        return f"the checkpoint of {self.place(int(kept[-1].name.rpartition('-')[2]))} is kept ({kept[-1]})"
+
+    def _stop_if(self, stop: bool) -> None:
+        if stop:
+            raise Stopped(self.place(int(self.step)))
+
+
+class Stopped(Exception):
+    """Training was asked to stop, and has saved where it is; the text says where."""
+
+
+def _first_line(error: Exception) -> str:
+    return (str(getattr(error, "message", error)).splitlines() or [type(error).__name__])[0]

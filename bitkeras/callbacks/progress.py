@@ -14,12 +14,12 @@ class Throughput(tf.keras.callbacks.Callback):
     """Adds `images_per_second` of the epoch's training alone; stands before every other callback.
 
     Args:
-      images_per_epoch: images that one epoch trains on; each gives two views.
+      batch_size: images a step; each gives two views.
     """
 
-    def __init__(self, images_per_epoch: int):
+    def __init__(self, batch_size: int):
         super().__init__()
-        self.images_per_epoch = images_per_epoch
+        self.batch_size = batch_size
 
     def on_epoch_begin(self, epoch, logs=None):
         """Starts the clock."""
@@ -27,7 +27,8 @@ class Throughput(tf.keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         """Stops it."""
-        logs["images_per_second"] = self.images_per_epoch / (time.perf_counter() - self.started)
+        images = self.params["steps"] * self.batch_size
+        logs["images_per_second"] = images / (time.perf_counter() - self.started)
 
 
 class PlainProgress(tf.keras.callbacks.Callback):

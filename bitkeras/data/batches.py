@@ -77,6 +77,13 @@ def labelled_batches(
     return batches.prefetch(tf.data.AUTOTUNE)
 
 
+def batch_indices(indices: np.ndarray, *, batch_size: int, seed: int, step: int) -> np.ndarray:
+    """Which images the batch of `step`, counted from 0, holds: int64 [B], in its order."""
+    batches = _groups(indices, batch_size, batch_size=batch_size, seed=seed, start_step=step)
+    _, chosen = next(iter(batches))
+    return chosen.numpy()
+
+
 def image_batches(source: ImageSource, indices: np.ndarray, *, image_size: int, batch_size: int) -> tf.data.Dataset:
     """Batches of images in the order of `indices`, float32 [B, S, S, 3] in [-1, 1]; the last may be smaller."""
     read = _reader(source)

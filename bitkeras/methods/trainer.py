@@ -17,6 +17,9 @@ class Trainer(tf.keras.Model):
     def __init__(self, *, weight_decay: float = 0.0, **kwargs):
         super().__init__(**kwargs)
         self.weight_decay = weight_decay
+        self.loss_mean = tf.keras.metrics.Mean(name="loss")
+        self.finite_steps = FiniteSteps(name="finite_steps")
+        self._keeps_metrics = False
 
     def batch_loss(self, batch: dict[str, tf.Tensor], *, training: bool) -> tf.Tensor:
         """Mean cost of this replica's batch, float32 scalar."""
@@ -60,14 +63,42 @@ class Trainer(tf.keras.Model):
 
     @property
     def metrics(self) -> list[tf.keras.metrics.Metric]:
-        """The running mean of the loss, reset by `fit` at the start of an epoch."""
-        if not hasattr(self, "_loss_mean"):
-            self._loss_mean = tf.keras.metrics.Mean(name="loss")
-        return [self._loss_mean]
+        """The running mean of the loss and the count of finite ones, reset by `fit` at the start of an epoch."""
+        return [self.loss_mean, self.finite_steps]
+
+    def keep_metrics_once(self) -> None:
+        """The next `fit` goes on within an epoch, so its first epoch keeps the means there are."""
+        self._keeps_metrics = True
+
+    def reset_metrics(self):
+        """Called by `fit` at the start of each epoch."""
+        if not self._keeps_metrics:
+            super().reset_metrics()
+        self._keeps_metrics = False
 
     def _record(self, loss):
-        self._loss_mean.update_state(loss)
-        return {"loss": self._loss_mean.result()}
+        self.loss_mean.update_state(loss)
+        self.finite_steps.update_state(loss)
+        return {"loss": self.loss_mean.result()}
+
+
+class FiniteSteps(tf.keras.metrics.Metric):
+    """How many steps passed before the first one whose loss was NaN or infinite, counted where the loss is."""
+
+    def __init__(self, **kwargs):
+        super().__init__(dtype=tf.int64, **kwargs)
+        self.steps = self.add_weight("steps", initializer="zeros", dtype=tf.int64)
+        self.bad_steps = self.add_weight("bad_steps", initializer="zeros", dtype=tf.int64)
+        self.num_replicas = tf.distribute.get_strategy().num_replicas_in_sync
+
+    def update_state(self, loss):
+        """Takes the loss of one replica's step."""
+        self.bad_steps.assign_add(tf.cast(~tf.math.is_finite(loss), tf.int64))
+        self.steps.assign_add(tf.cast(self.bad_steps.read_value() == 0, tf.int64))
+
+    def result(self):
+        """The count. Replicas are summed, and one that is bad spoils the others no later than in the next step."""
+        return self.steps // self.num_replicas
 
 
 class ViewTrainer(Trainer):

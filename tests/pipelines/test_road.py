@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from small_road import fingerprint
 
-from bitkeras.callbacks import EpochCheckpoint
+from bitkeras.callbacks import RunCheckpoint
 from bitkeras.data import read_source
 from bitkeras.data.batches import image_batches, view_batches
 from bitkeras.data.splits import load_split
@@ -133,7 +133,7 @@ def test_the_encoder_loads_in_plain_keras(road, source, split, tmp_path):
     # Against the last checkpoint, from which this file was not made.
     encoder = pretrain.build_encoder(RunFolder(road.run_dir).config())
     trainer = pretrain.build_trainer(RunFolder(road.run_dir).config(), encoder, 4)
-    assert EpochCheckpoint(trainer, road.run_dir / "checkpoints").restore() == 2
+    assert RunCheckpoint(trainer, road.run_dir / "checkpoints", steps_per_epoch=4).restore() == 8
     assert features.shape == (24, 512) and features.std(axis=0).mean() > 0
     np.testing.assert_allclose(features, encoder(images, training=False), rtol=1e-4, atol=1e-5)
 
