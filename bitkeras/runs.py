@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 from bitkeras.errors import UserError
@@ -25,6 +26,15 @@ class RunFolder:
         self.tensorboard_path = self.path / "tensorboard"
         self.checkpoints_path = self.path / "checkpoints"
         self.encoder_path = self.path / "encoder.keras"
+
+    def shadow(self, folder: Path) -> RunFolder:
+        """What a second process has of this run: the same checkpoints to go on from, and `folder` to write to."""
+        other = RunFolder(folder)
+        for path in (self.config_path, self.split_path, self.encoder_path):
+            if path.is_file():
+                shutil.copy(path, folder)
+        other.checkpoints_path = self.checkpoints_path
+        return other
 
     @property
     def is_finished(self) -> bool:

@@ -18,6 +18,7 @@ COMMANDS = {
     "probe": "Score a pre-trained encoder: kNN, linear probe, baselines, t-SNE, report.",
     "push": "Publish encoder and probe as a versioned SavedModel.",
     "predict": "Ask a pushed SavedModel for the class of image files.",
+    "benchmark": "Measure how fast this machine trains, and what holds it back.",
 }
 PRESETS = Path(__file__).parent / "presets"
 

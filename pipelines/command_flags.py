@@ -25,7 +25,7 @@ class CommandFlags:
         """A whole number."""
         flags.DEFINE_integer(name, default, what, lower_bound=at_least, flag_values=self._values)
 
-    def number(self, name: str, default: float, what: str, *, at_least: float = 0.0) -> None:
+    def number(self, name: str, default: float | None, what: str, *, at_least: float = 0.0) -> None:
         """A real number."""
         flags.DEFINE_float(name, default, what, lower_bound=at_least, flag_values=self._values)
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 from bitkeras.backbones import build_backbone
 from bitkeras.backbones.agreement import agreement_line
 from bitkeras.backbones.checkpoints import graph_variables
-from bitkeras.backbones.norm_swap import NormSwap, batch_norms, calibrate_batch_norm, swap_group_norm
+from bitkeras.backbones.norm_swap import NormSwap, batch_norms, calibrate_batch_norm, match_group_norm, swap_group_norm
 from bitkeras.backbones.pretrained import Pretrained, check_against_module, fill
 from bitkeras.data import ImageSource
 from bitkeras.data.batches import image_batches
@@ -76,6 +76,9 @@ def load_start(config: dict, pretrained: Pretrained, source: ImageSource, indice
         swap_from(original, encoder, swap)
         if swap.bn_calibrate:
             num_images = min(swap.bn_calibrate, len(indices))
+            if swap.bn_init == "match":
+                chosen = shuffled(indices, config)[:num_images]
+                match_group_norm(encoder, original, whole_images(source, chosen, config))
             calibrate(encoder, config, source, indices, num_images=num_images)
             messages.append(f"batch norm has its statistics from {num_images} images")
     return Start(encoder, original, messages)

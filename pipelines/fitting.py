@@ -2,97 +2,102 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 
-import numpy as np
 import tensorflow as tf
 
 from bitkeras.callbacks import Diverged, LossGuard, RunCheckpoint, Stopped, Throughput, make_progress
-from bitkeras.data import ImageSource
-from bitkeras.data.batches import batch_indices
-from bitkeras.data.splits import Split, save_split
+from bitkeras.callbacks.profile import StepProfile, read_profile_steps
+from bitkeras.data.batches import Share, batch_indices
+from bitkeras.data.splits import save_split
 from bitkeras.errors import UserError
-from bitkeras.runs import RunFolder
 from pipelines.command_flags import CommandFlags
+from pipelines.distribution import STRATEGIES, distributed, require_same_step
+from pipelines.job import Job
 from pipelines.runtime import say
 from pipelines.stopping import noting_signals
 
 # Flags that say how a run is carried out and not what comes out of it, so they may differ when it goes on.
-CONDUCT = ("checkpoint_steps",)
+CONDUCT = ("checkpoint_steps", "profile_steps", "strategy")
 
 
-def define_checkpoint_flags(flags: CommandFlags) -> None:
-    """--checkpoint_steps."""
+def define_conduct_flags(flags: CommandFlags) -> None:
+    """The flags `CONDUCT`."""
+    flags.choice("strategy", "auto", STRATEGIES, "Devices: one, mirrored (all GPUs), multi_worker (as TF_CONFIG says).")
     flags.integer(
         "checkpoint_steps", None, "Steps between checkpoints within an epoch, beside that at its end.", at_least=1
     )
+    flags.text("profile_steps", None, "FIRST,LAST: profile these steps for TensorBoard.")
 
 
-def begin(run: RunFolder, config: dict, source: ImageSource, split: Split, records: Mapping[str, dict]) -> None:
+def begin(job: Job, records: Mapping[str, dict]) -> None:
     """The first files of a run; not earlier, since a folder must not be bound to a flag that was mistyped."""
-    run.start(config)
-    if not run.split_path.exists():
-        save_split(split, source, run.split_path)
+    job.run.start(job.config)
+    if not job.run.split_path.exists():
+        save_split(job.split, job.source, job.run.split_path)
     for name, record in records.items():
-        run.write_json(run.path / name, record)
+        job.run.write_json(job.run.path / name, record)
 
 
-def take_up(
-    run: RunFolder, config: dict, trainer: tf.keras.Model, *, steps_per_epoch: int, every: int | None
-) -> tuple[RunCheckpoint, int]:
-    """The checkpoints of a run, the newest restored into `trainer`, and how many steps are done."""
-    options = {"steps_per_epoch": steps_per_epoch, "every": every, "say": say}
-    checkpoint = RunCheckpoint(trainer, run.checkpoints_path, **options)
+def take_up(job: Job, trainer: tf.keras.Model, **more: tf.Variable) -> RunCheckpoint:
+    """The checkpoints of a run, with the newest restored into `trainer` and into the variables in `more`."""
+    checkpoint = RunCheckpoint(
+        trainer,
+        job.run.checkpoints_path,
+        steps_per_epoch=job.steps_per_epoch,
+        every=job.conduct["checkpoint_steps"],
+        write_to=job.run.path / job.run.checkpoints_path.name,
+        say=say,
+        **more,
+    )
     steps_done = checkpoint.restore()
+    require_same_step(job.strategy, steps_done)
     if steps_done:
-        say(f"going on after {checkpoint.place(steps_done)} of {config['epochs']}")
-    return checkpoint, steps_done
+        say(f"going on after {checkpoint.place(steps_done)} of {job.config['epochs']}")
+    return checkpoint
 
 
 def fit(
+    job: Job,
     trainer: tf.keras.Model,
-    make_batches: Callable[[int], tf.data.Dataset],
-    config: dict,
+    make_batches: Callable[[int, Share], tf.data.Dataset],
     *,
-    run: RunFolder,
-    source: ImageSource,
-    indices: np.ndarray,
     checkpoint: RunCheckpoint,
     callbacks: Sequence[tf.keras.callbacks.Callback],
 ) -> None:
     """Trains to the last epoch, from wherever the checkpoint is.
 
     Args:
-      make_batches: step -> the batches from there on.
-      source, indices: the images that are trained on, for naming those of a step that went wrong.
+      make_batches: (step, share) -> that share of the batches from there on.
       callbacks: what measures and writes down each epoch, before it is kept.
 
     Raises:
       Interrupted: a signal asked to stop; the step is kept.
       UserError: the numbers have become NaN or infinite; the last good checkpoint is kept.
     """
-    steps_per_epoch, num_epochs = checkpoint.steps_per_epoch, config["epochs"]
-
-    def record(step: int) -> str:
-        chosen = batch_indices(indices, batch_size=config["batch_size"], seed=config["seed"], step=step)
-        names = source.image_ids[chosen].tolist()
-        run.write_json(run.path / "not_finite.json", {"step": step, "image_ids": names})
-        return f"not_finite.json in {run.path} lists ({names[0]}, {names[1]} and {len(names) - 2} more)"
-
-    with noting_signals() as request:
-        checkpoint.asked_to_stop = request.is_made
+    steps_per_epoch, num_epochs = job.steps_per_epoch, job.config["epochs"]
+    # Several processes would have to save at the same step, and each has signals of its own.
+    several = isinstance(job.strategy, tf.distribute.MultiWorkerMirroredStrategy)
+    profile = _profile(job)
+    with contextlib.nullcontext() if several else noting_signals() as request, contextlib.ExitStack() as at_end:
+        if request is not None:
+            checkpoint.asked_to_stop = request.is_made
+        for one in profile:
+            at_end.callback(one.stop)
         try:
-            for epoch, epochs, steps in spans(int(checkpoint.step), steps_per_epoch, num_epochs):
+            for epoch, epochs, steps in spans(checkpoint.steps_done, steps_per_epoch, num_epochs):
                 if steps < steps_per_epoch:
                     trainer.keep_metrics_once()
-                guards = [Throughput(config["batch_size"]), LossGuard(steps_per_epoch=steps_per_epoch, record=record)]
+                guard = LossGuard(steps_per_epoch=steps_per_epoch, record=lambda step: _blame(job, step))
+                first = [*profile, Throughput(job.config["batch_size"]), guard]
                 trainer.fit(
-                    make_batches(int(checkpoint.step)),
+                    distributed(job.strategy, make_batches, checkpoint.steps_done),
                     steps_per_epoch=steps,
                     initial_epoch=epoch,
                     epochs=epochs,
                     verbose=0,
-                    callbacks=[*guards, *callbacks, checkpoint, *make_progress(num_epochs, epochs_done=epoch)],
+                    callbacks=[*first, *callbacks, checkpoint, *make_progress(num_epochs, epochs_done=epoch)],
                 )
         except Stopped as place:
             raise request.interrupted(str(place)) from None
@@ -109,3 +114,17 @@ def spans(step: int, steps_per_epoch: int, num_epochs: int) -> list[tuple[int, i
     rest = [(epoch, epoch + 1, steps_per_epoch - batch)] if batch else []
     first = epoch + len(rest)
     return [*rest, (first, num_epochs, steps_per_epoch)] if first < num_epochs else rest
+
+
+def _profile(job: Job) -> list[StepProfile]:
+    steps = read_profile_steps(job.conduct["profile_steps"])
+    folder = job.run.tensorboard_path / "pretrain"
+    return [StepProfile(folder, steps, steps_per_epoch=job.steps_per_epoch, say=say)] if steps else []
+
+
+def _blame(job: Job, step: int) -> str:
+    """Writes down the images of a step whose loss is no number; says where."""
+    order = {"batch_size": job.config["batch_size"], "seed": job.config["seed"], "step": step}
+    names = job.source.image_ids[batch_indices(job.indices, **order)].tolist()
+    job.run.write_json(job.run.path / "not_finite.json", {"step": step, "image_ids": names})
+    return f"not_finite.json in {job.run.path} lists ({names[0]}, {names[1]} and {len(names) - 2} more)"

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from bitkeras.callbacks.hparams import probe_scores, write_hparams
 from bitkeras.data import DATASETS, ImageSource
 from bitkeras.data.batches import naming_bad_images
 from bitkeras.data.splits import SPLITS, Split, leakage_audit, load_split, save_split
@@ -113,6 +114,7 @@ def probe(run: RunFolder, name: str, options: dict, *, data_dir: str | None = No
     scores.save_probe(results.path / "probe.npz", result)
     scores.save_predictions(results.path / "predictions.csv", probe_probabilities(features["test"], kernel, bias))
     run.write_json(results.path / "scores.json", rows)
+    write_hparams(run.tensorboard_path / "hparams", config, probe_scores(name, rows[0]), step=config["epochs"])
     pictures = draw(run, results.path, scores, rows, features["test"])
     leakage = leakage_audit(split, source)["overall"]
     facts = {"Best rate of the probe": result.lr, "Seconds for features and probe": round(seconds, 1)}

@@ -122,6 +122,11 @@ def _swap(config: dict, pretrained: Pretrained) -> dict:
         return _no_swap(config, pretrained, given)
     preset = SWAPS[given.get("swap", DEFAULT_SWAP)]
     swap = dataclasses.replace(preset, **{flag: value for flag, value in given.items() if flag != "swap"})
+    if swap.bn_init == "match" and not swap.bn_calibrate:
+        raise UserError(
+            "--bn_init=match takes scale and offset from the images of --bn_calibrate, which is 0; pass, for example, "
+            "--bn_calibrate=1024."
+        )
     # The name of what takes effect, so that one network has one record, however its flags were given.
     name = next((name for name, preset in SWAPS.items() if preset == swap), None)
     return {"swap": name, **dataclasses.asdict(swap)}

@@ -16,8 +16,9 @@ from bitkeras.backbones import BACKBONES, STEMS, build_backbone
 from bitkeras.backbones.checkpoints import graph_variables
 from bitkeras.backbones.released import write_hub_module, write_npz
 from bitkeras.callbacks import AccuracyMonitor, RunLog
+from bitkeras.callbacks.profile import read_profile_steps
 from bitkeras.data import DATASETS, ImageSource, read_source
-from bitkeras.data.batches import image_batches, labelled_batches, naming_bad_images, num_steps_per_epoch
+from bitkeras.data.batches import Share, labelled_batches, naming_bad_images
 from bitkeras.data.splits import SPLITS, Split, load_split, with_fewer_to_train_on
 from bitkeras.errors import UserError
 from bitkeras.files import written_atomically
@@ -26,7 +27,16 @@ from bitkeras.runs import RunFolder
 from bitkeras.schedules import SCHEDULES, scaled_lr
 from pipelines import runtime
 from pipelines.command_flags import CommandFlags
-from pipelines.fitting import CONDUCT, begin, define_checkpoint_flags, fit, take_up
+from pipelines.distribution import (
+    choose_strategy,
+    copy_onto,
+    desk,
+    in_step,
+    require_divisible,
+    starting_over_without_peers,
+)
+from pipelines.fitting import CONDUCT, begin, define_conduct_flags, fit, take_up
+from pipelines.job import Job
 from pipelines.runtime import say
 
 FLAGS = CommandFlags()
@@ -47,7 +57,7 @@ FLAGS.number("weight_decay", 1e-4, "Added to the gradient of every weight, as Py
 FLAGS.integer("test_every", 5, "Epochs between measurements of the test accuracy.", at_least=1)
 FLAGS.choice("precision", "auto", runtime.PRECISIONS, "auto: a mixed one where the hardware has it, else float32.")
 FLAGS.integer("seed", 0, "Of weights, split, order and crops.", at_least=0)
-define_checkpoint_flags(FLAGS)
+define_conduct_flags(FLAGS)
 
 
 def main(_) -> None:
@@ -67,6 +77,14 @@ def upstream(run: RunFolder, config: dict, conduct: dict) -> None:
     Raises:
       UserError: for what is wrong with data, folder or flags.
     """
+    read_profile_steps(conduct["profile_steps"])
+    strategy = choose_strategy(conduct["strategy"])
+    with starting_over_without_peers(strategy), desk(run, strategy) as written:
+        upstream_on(strategy, written, config, conduct)
+
+
+def upstream_on(strategy: tf.distribute.Strategy, run: RunFolder, config: dict, conduct: dict) -> None:
+    """`upstream` in one process of `strategy`, with the folder this process writes to."""
     if config["warmup_epochs"] >= config["epochs"]:
         raise UserError(
             f"--warmup_epochs={config['warmup_epochs']:g} leaves nothing of --epochs={config['epochs']}; pass fewer."
@@ -83,12 +101,14 @@ def upstream(run: RunFolder, config: dict, conduct: dict) -> None:
             f"{source.name} has no labels to train on; pass a labelled set, such as --dataset=image_folder."
         )
     split = load_split(run.split_path, source) if run.split_path.exists() else make_split(source, config)
+    job = Job(run, config, conduct, source, split, strategy)
     say(f"precision {config['precision']}: {reason}")
+    require_divisible(config["batch_size"], strategy)
     tf.keras.utils.set_random_seed(config["seed"])
     with runtime.precision_policy(config["precision"]), naming_bad_images(source):
         classifier = build_classifier(config, source)
         say(f"{classifier.name}: {classifier.count_params():,} parameters, {len(source.class_names)} classes")
-        train(run, config, conduct, source, split, classifier)
+        classifier = train(job, classifier)
     save(run, config, source, classifier)
     say(f"{run.path}: finished; next: bitkeras pretrain --weights={run.path} ...")
 
@@ -107,32 +127,27 @@ def build_classifier(config: dict, source: ImageSource) -> tf.keras.Model:
     return build_backbone(config["backbone"], norm="group", stem=config["stem"], num_classes=len(source.class_names))
 
 
-def train(
-    run: RunFolder, config: dict, conduct: dict, source: ImageSource, split: Split, classifier: tf.keras.Model
-) -> None:
-    """Everything between a built network and a trained one."""
-    indices, test = split.indices("pretrain"), split.indices("test")
-    steps_per_epoch = num_steps_per_epoch(len(indices), config["batch_size"])
-    trainer = build_trainer(config, classifier, steps_per_epoch)
-    begin(run, config, source, split, {})
-    every = conduct["checkpoint_steps"]
-    checkpoint, steps_done = take_up(run, config, trainer, steps_per_epoch=steps_per_epoch, every=every)
-    run.drop_metrics_after(steps_done // steps_per_epoch)
+def train(job: Job, classifier: tf.keras.Model) -> tf.keras.Model:
+    """Everything between a built network and a trained one, which it returns."""
+    config, test = job.config, job.split.indices("test")
+    with job.strategy.scope():
+        trained = copy_onto(job.strategy, classifier, lambda: build_classifier(config, job.source))
+        trainer = build_trainer(config, trained, job.steps_per_epoch)
+        begin(job, {})
+        checkpoint = take_up(job, trainer)
+    job.run.drop_metrics_after(checkpoint.steps_done // job.steps_per_epoch)
 
-    def batches(start_step: int) -> tf.data.Dataset:
+    def batches(start_step: int, share: Share) -> tf.data.Dataset:
         sizes = {"image_size": config["image_size"], "batch_size": config["batch_size"]}
-        order = {"seed": config["seed"], "start_step": start_step}
-        return labelled_batches(source, indices, crop_area=(config["min_crop_area"], 1.0), **sizes, **order)
+        order = {"seed": config["seed"], "start_step": start_step, "share": share}
+        return labelled_batches(job.source, job.indices, crop_area=(config["min_crop_area"], 1.0), **sizes, **order)
 
-    monitor = AccuracyMonitor(
-        classifier,
-        images=image_batches(source, test, image_size=config["image_size"], batch_size=config["batch_size"]),
-        labels=source.labels[test],
-        num_epochs=config["epochs"],
-        every=config["test_every"],
-    )
-    known = {"run": run, "source": source, "indices": indices}
-    fit(trainer, batches, config, **known, checkpoint=checkpoint, callbacks=[monitor, RunLog(run)])
+    labels = job.source.labels[test]
+    often = {"num_epochs": config["epochs"], "every": config["test_every"]}
+    monitor = AccuracyMonitor(classifier, images=job.images(test), labels=labels, **often)
+    callbacks = [*in_step(trained, classifier), monitor, RunLog(job.run)]
+    fit(job, trainer, batches, checkpoint=checkpoint, callbacks=callbacks)
+    return trained
 
 
 def build_trainer(config: dict, classifier: tf.keras.Model, steps_per_epoch: int) -> Supervised:

@@ -13,8 +13,10 @@ from bitkeras.callbacks import (
     RunLog,
     Throughput,
     make_progress,
+    monitors,
     progress,
 )
+from bitkeras.callbacks.monitors import KeptImages, evenly
 from bitkeras.runs import RunFolder
 
 NUMBERS = {"loss": -0.5, "images_per_second": 12.0, "mean_pairwise_cosine": 0.25}
@@ -68,9 +70,98 @@ def test_the_monitor_measures_what_is_plainly_there():
     assert numbers["knn_balanced_accuracy"] == 1 and numbers["knn_chance"] == 0.25
     assert numbers["mean_pairwise_cosine"] == pytest.approx(2 / 6)
     assert numbers["rankme"] == pytest.approx(2)
+    assert numbers["uniformity"] == pytest.approx(math.log((2 + 4 * math.exp(-4)) / 6))
+    # Around their mean two points lie on a line.
+    assert numbers["explained_variance_auc"] == pytest.approx(1)
     unlabelled = FeatureMonitor(encoder, queries=batches).measure()
     assert not [name for name in unlabelled if name.startswith("knn")]
     assert unlabelled["spread"] == numbers["spread"] > 0.5
+
+
+class Reads:
+    """Batches that count how often they are read."""
+
+    def __init__(self, *batches):
+        self.batches, self.count = batches, 0
+
+    def __iter__(self):
+        self.count += 1
+        return iter(self.batches)
+
+
+@pytest.fixture
+def flatten():
+    return tf.keras.Sequential([tf.keras.layers.Flatten(input_shape=[2, 2, 3])])
+
+
+@pytest.fixture
+def images():
+    return np.random.default_rng(0).uniform(-1, 1, [7, 2, 2, 3]).astype(np.float32)
+
+
+# 7 images are 168 bytes as float16; the batch of 4 is 96 of them.
+@pytest.mark.parametrize(("max_bytes", "reads"), [(168, 1), (167, 3), (95, 3), (0, 3)])
+def test_the_monitor_reads_once_what_it_can_hold_and_measures_the_same_each_time(flatten, images, max_bytes, reads):
+    labels = np.array([0, 1, 0, 1, 0, 1, 0], np.int32)
+    queries, bank = Reads(images[:4], images[4:]), Reads(tf.constant(images[3::-1]), images[:3:-1])
+    pairs = Reads({"views_a": images[:4], "views_b": images[1:5]})
+    known = {"bank_labels": labels, "query_labels": labels, "num_classes": 2, "k": 1, "view_pairs": pairs}
+    monitor = FeatureMonitor(flatten, queries=queries, bank=bank, **known, max_bytes=max_bytes)
+    assert monitor.measure() == monitor.measure() == monitor.measure()
+    assert queries.count == bank.count == reads
+    # Four pairs are 192 bytes.
+    assert pairs.count == 3
+
+
+def test_what_is_kept_is_finer_than_the_grey_levels_it_came_from(images):
+    kept = KeptImages([images, images / 100], max_bytes=10**6)
+    for _ in range(2):
+        coarse, fine = kept
+        assert coarse.dtype == fine.dtype == np.float32
+        assert np.abs(coarse - images).max() <= 2**-12 < 1 / 255 / 15
+        assert np.abs(fine - images / 100).max() <= 2**-18
+
+
+def test_the_two_views_of_an_image_are_compared_with_each_other(flatten):
+    axes = np.eye(12, dtype=np.float32).reshape(12, 2, 2, 3)
+    # Squared distances 0, 2 and 4, in two batches.
+    batches = [
+        {"views_a": axes[[0, 1]], "views_b": axes[[0, 2]]},
+        {"views_a": tf.constant(axes[[3]]), "views_b": tf.constant(-axes[[3]])},
+    ]
+    monitor = FeatureMonitor(flatten, queries=[axes], view_pairs=batches)
+    assert monitor.measure()["alignment"] == pytest.approx((0 + 2 + 4) / 3)
+    one_batch = FeatureMonitor(flatten, queries=[axes], view_pairs=batches[0])
+    assert one_batch.measure()["alignment"] == pytest.approx(1)
+    assert "alignment" not in FeatureMonitor(flatten, queries=[axes]).measure()
+
+
+def test_projections_are_measured_of_the_first_queries_and_nothing_moves(flatten, monkeypatch):
+    monkeypatch.setattr(monitors, "PROJECTED_IMAGES", 4)
+    # The first four images lie in two directions, the others in all twelve.
+    axes = np.eye(12, dtype=np.float32)
+    images = np.concatenate([[axes[0], -axes[0], axes[1], -axes[1]], axes]).reshape(-1, 2, 2, 3)
+    projector = tf.keras.Sequential([tf.keras.layers.BatchNormalization(input_shape=[12])])
+    before = projector.get_weights()
+    numbers = FeatureMonitor(flatten, queries=[images[:3], images[3:]], projector=projector).measure()
+    assert numbers["projector_rankme"] == pytest.approx(2, abs=1e-3)
+    # Two of twelve dimensions have a deviation, sqrt(1/2) each.
+    assert numbers["projector_spread"] == pytest.approx(2 / 12 * math.sqrt(0.5) * math.sqrt(12), rel=1e-5)
+    assert numbers["num_images"] == 16
+    for old, new in zip(before, projector.get_weights()):
+        np.testing.assert_array_equal(old, new)
+
+
+@pytest.mark.parametrize(
+    ("limit", "taken"), [(10, [0, 1, 2, 3, 4, 5, 6]), (7, [0, 1, 2, 3, 4, 5, 6]), (3, [0, 3, 6]), (4, [0, 2, 4, 6])]
+)
+def test_fewer_images_are_spread_over_all(limit, taken):
+    assert evenly(np.arange(7) * 10, limit).tolist() == [10 * place for place in taken]
+
+
+def test_an_order_by_class_keeps_its_shares():
+    labels = np.repeat([0, 1, 2], [600, 300, 100])
+    assert np.bincount(evenly(labels, 50)).tolist() == pytest.approx([30, 15, 5], abs=1)
 
 
 def test_features_that_are_no_numbers_stop_the_run_with_one_sentence():

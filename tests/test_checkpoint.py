@@ -37,10 +37,10 @@ def fresh(folder, *, units=1, **options):
 def train(model, checkpoint, epochs, *, rows=ROWS, guards=()):
     """Goes on from where the checkpoint is, as `pipelines.fitting.fit` does; returns the losses of the epochs."""
     losses = []
-    for first, last, steps in spans(int(checkpoint.step), STEPS, epochs):
+    for first, last, steps in spans(checkpoint.steps_done, STEPS, epochs):
         if steps < STEPS:
             model.keep_metrics_once()
-        data = tf.data.Dataset.from_tensor_slices(rows).batch(4).repeat().skip(int(checkpoint.step))
+        data = tf.data.Dataset.from_tensor_slices(rows).batch(4).repeat().skip(checkpoint.steps_done)
         options = {"initial_epoch": first, "epochs": last, "steps_per_epoch": steps, "verbose": 0}
         losses += model.fit(data, **options, callbacks=[*guards, checkpoint]).history["loss"]
     return losses

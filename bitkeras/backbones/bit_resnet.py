@@ -11,6 +11,7 @@ import dataclasses
 import tensorflow as tf
 
 from bitkeras.backbones import layers
+from bitkeras.batch_norm import batch_norm
 
 NUM_UNITS = {14: (1, 1, 1, 1), 26: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 NORMS = ("group", "batch")
@@ -123,7 +124,7 @@ class _Graph:
         return tf.keras.layers.Add(name=f"{name}_add")([shortcut, h])
 
     def norm_relu(self, x, name: str):
-        norm = layers.batch_norm(name) if self.norm == "batch" else layers.group_norm(name, groups=self.num_groups)
+        norm = batch_norm(name) if self.norm == "batch" else layers.group_norm(name, groups=self.num_groups)
         return tf.keras.layers.ReLU(name=name.replace("norm", "relu"))(norm(x))
 
     def _conv(self, x, channels: int, size: int, *, name: str, stride: int = 1, initializer: str = "he_normal"):

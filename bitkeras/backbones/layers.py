@@ -7,9 +7,6 @@ import tensorflow as tf
 # BiT's released code; Keras's own default of 1e-3 shifts every feature.
 GROUP_NORM_EPSILON = 1e-5
 WEIGHT_STANDARDIZATION_EPSILON = 1e-10
-# PyTorch's defaults, which the seed paper's SimSiam runs with (Keras: 1e-3 and 0.99).
-BATCH_NORM_EPSILON = 1e-5
-BATCH_NORM_MOMENTUM = 0.9
 
 
 def standardize_kernel(kernel: tf.Tensor) -> tf.Tensor:
@@ -96,8 +93,3 @@ def _group_normalize(inputs, gamma, beta, *, groups: int, epsilon: float):
 def group_norm(name: str, *, groups: int) -> tf.keras.layers.Layer:
     """BiT's group norm."""
     return GroupNormalization(groups=groups, epsilon=GROUP_NORM_EPSILON, name=name)
-
-
-def batch_norm(name: str) -> tf.keras.layers.Layer:
-    """Batch norm at PyTorch's defaults."""
-    return tf.keras.layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, epsilon=BATCH_NORM_EPSILON, name=name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 from collections.abc import Iterable
 
 import numpy as np
@@ -13,7 +14,7 @@ from bitkeras.backbones.checkpoints import HEAD, assign_weights, graph_variables
 from bitkeras.backbones.layers import StandardizedConv2D, standardize_kernel
 
 WS = ("raw", "fold", "keep")
-BN_INITS = ("default", "copy")
+BN_INITS = ("default", "copy", "match")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +24,10 @@ class NormSwap:
     Attributes:
       ws: weight standardisation. "raw" drops it and keeps the kernels, as the paper's text reads; "fold" standardises
         the kernels once, so that each convolution computes what it did; "keep" leaves it in the graph.
-      bn_init: "default" is PyTorch's scale 1 and offset 0; "copy" takes GN's.
+      bn_init: "default" is PyTorch's scale 1 and offset 0; "copy" takes GN's; "match" takes those that give each
+        channel the mean and variance that GN gives it on the images of `bn_calibrate`. GN's own scale cannot: it
+        divides a whole group by one deviation, and how channels of a group differ in size is lost when each is
+        divided by its own.
       bn_calibrate: unlabelled images that the running statistics are taken from; 0 leaves mean 0 and variance 1.
     """
 
@@ -77,6 +81,30 @@ def _swapped(name: str, value: np.ndarray, *, ws: str, bn_init: str) -> np.ndarr
     if "norm/" in name and bn_init == "default":
         return np.full(value.shape, _START[name.split("/")[-1]], np.float32)
     return value
+
+
+def match_group_norm(model: tf.keras.Model, original: tf.keras.Model, image_batches: Iterable[tf.Tensor]) -> None:
+    """Sets scale and offset of each BN layer so that its channels have the moments they have in the GN network.
+
+    That holds once the running statistics are those of the same images (`calibrate_batch_norm`).
+
+    Args:
+      model: the BN graph, filled by `swap_group_norm`.
+      original: the GN graph it comes from, with the same names of layers.
+      image_batches: float32 [B, H, W, 3] each, of any size.
+    """
+    norms = {layer.name: layer for layer in batch_norms(model)}
+    outputs = {name: original.get_layer(name).output for name in norms}
+    watched = tf.keras.Model(original.input, outputs)
+    seen = {name: _NOTHING for name in norms}
+    for images in image_batches:
+        for name, batch in watched(images, training=False).items():
+            seen[name] = _joined(seen[name], batch)
+    for name, (_, mean, variance) in seen.items():
+        # A channel that GN turns upside down stays so.
+        sign = np.where(original.get_layer(name).gamma.numpy() < 0, -1.0, 1.0)
+        norms[name].gamma.assign(sign * np.sqrt(variance))
+        norms[name].beta.assign(mean)
 
 
 def batch_norms(model: tf.keras.Model) -> list[tf.keras.layers.BatchNormalization]:
@@ -141,15 +169,22 @@ def _apply(layer: tf.keras.layers.Layer, batches: list[list[np.ndarray]], *, rel
     return outputs
 
 
+# Images so far, and the mean and variance of what they gave.
+_NOTHING = (0, 0.0, 0.0)
+
+
 def _moments(batches: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Mean and variance, float64 [C], over all images and positions of batches [B, H, W, C]."""
-    total, mean, variance = 0, 0.0, 0.0
-    for batch in batches:
-        new_mean, new_variance = (moment.numpy().astype(np.float64) for moment in tf.nn.moments(batch, [0, 1, 2]))
-        total += len(batch)
-        share = len(batch) / total
-        # Chan et al. 1979: what lies between the means of batches belongs to the variance over all images.
-        between = share * (1 - share) * (new_mean - mean) ** 2
-        variance = (1 - share) * variance + share * new_variance + between
-        mean = mean + share * (new_mean - mean)
+    _, mean, variance = functools.reduce(_joined, batches, _NOTHING)
     return mean, variance
+
+
+def _joined(seen: tuple, batch: np.ndarray) -> tuple:
+    """(images, mean, variance) with those of one more batch."""
+    total, mean, variance = seen
+    new_mean, new_variance = (moment.numpy().astype(np.float64) for moment in tf.nn.moments(batch, [0, 1, 2]))
+    total += len(batch)
+    share = len(batch) / total
+    # Chan et al. 1979: what lies between the means of batches belongs to the variance over all images.
+    between = share * (1 - share) * (new_mean - mean) ** 2
+    return total, mean + share * (new_mean - mean), (1 - share) * variance + share * new_variance + between

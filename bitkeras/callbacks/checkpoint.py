@@ -27,6 +27,7 @@ class RunCheckpoint(tf.keras.callbacks.Callback):
       keep: how many checkpoints stay.
       write_to: another folder to write to, of a worker that is not the chief.
       say: told when a damaged checkpoint is passed over.
+      **more: further variables to keep.
     """
 
     # Else Keras waits for each step's numbers, to hand them to `on_train_batch_end`.
@@ -43,6 +44,7 @@ class RunCheckpoint(tf.keras.callbacks.Callback):
         keep: int = 2,
         write_to: Path | None = None,
         say: Callable[[str], None] = print,
+        **more: tf.Variable,
     ):
         super().__init__()
         self.steps_per_epoch, self.every, self.asked_to_stop = steps_per_epoch, every, asked_to_stop
@@ -51,8 +53,15 @@ class RunCheckpoint(tf.keras.callbacks.Callback):
         self.step = tf.Variable(0, dtype=tf.int64, trainable=False)
         # The loss scale around a former Keras optimizer, such as Addons', has no `build`; what is in it has.
         getattr(model.optimizer, "inner_optimizer", model.optimizer).build(model.trainable_variables)
-        self.checkpoint = tf.train.Checkpoint(model=model, optimizer=model.optimizer, step=self.step)
+        self.checkpoint = tf.train.Checkpoint(model=model, optimizer=model.optimizer, step=self.step, **more)
+        self.optimizer = model.optimizer
         self.manager = tf.train.CheckpointManager(self.checkpoint, str(write_to or folder), max_to_keep=keep)
+
+    @property
+    def steps_done(self) -> int:
+        """Steps that this run has taken, with those before it was gone on with; as of the last save or restore."""
+        # Under several replicas the variable is one of each, and those are no number.
+        return int(self.step.read_value())
 
     def restore(self) -> int:
         """Loads the newest checkpoint that is whole; returns how many steps are done, 0 where there is none.
@@ -64,7 +73,7 @@ class RunCheckpoint(tf.keras.callbacks.Callback):
         for path in reversed(kept):
             try:
                 self.checkpoint.restore(str(path)).assert_existing_objects_matched()
-                return int(self.step)
+                return self.steps_done
             except (AssertionError, ValueError) as error:
                 raise UserError(
                     f"The checkpoint {path} cannot be restored, since it is of another network or optimizer "
@@ -79,11 +88,29 @@ class RunCheckpoint(tf.keras.callbacks.Callback):
             )
         return 0
 
+    def roll_back(self, epoch: int) -> int:
+        """Loads the state after `epoch`, or the last one before it that is kept; the step stays what it is.
+
+        Returns:
+          The epoch that the state is of.
+
+        Raises:
+          UserError: none is kept.
+        """
+        older = [path for path in self.kept() if _step_of(path) <= epoch * self.steps_per_epoch]
+        if not older:
+            raise UserError(f"No checkpoint of epoch {epoch} or before is kept in {self.folder}; start another run.")
+        clock = [(variable, variable.read_value()) for variable in (self.step, self.optimizer.iterations)]
+        self.checkpoint.restore(str(older[-1])).assert_existing_objects_matched()
+        for variable, now in clock:
+            variable.assign(now)
+        return _step_of(older[-1]) // self.steps_per_epoch
+
     def kept(self) -> list[Path]:
         """The checkpoints that are there, oldest first, without their endings."""
         # Not `manager.checkpoints`: it names those that were deleted, too, and forgets all when its list is lost.
         paths = [path.with_suffix("") for path in self.folder.glob("ckpt-*.index")]
-        return sorted(paths, key=lambda path: int(path.name.rpartition("-")[2]))
+        return sorted(paths, key=_step_of)
 
     def on_train_begin(self, logs=None):
         """Takes away what a kill left half-written."""
@@ -92,7 +119,7 @@ class RunCheckpoint(tf.keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         """Knows where the epoch starts: in its middle, where a stopped run goes on."""
-        self.first_step = max(int(self.step), epoch * self.steps_per_epoch)
+        self.first_step = max(self.steps_done, epoch * self.steps_per_epoch)
 
     def on_train_batch_end(self, batch, logs=None):
         """Saves within an epoch; its end is for `on_epoch_end`, after the epoch was measured."""
@@ -134,15 +161,19 @@ class RunCheckpoint(tf.keras.callbacks.Callback):
         kept = self.kept()
         if not kept:
             return "there is no checkpoint yet"
-        return f"the checkpoint of {self.place(int(kept[-1].name.rpartition('-')[2]))} is kept ({kept[-1]})"
+        return f"the checkpoint of {self.place(_step_of(kept[-1]))} is kept ({kept[-1]})"
 
     def _stop_if(self, stop: bool) -> None:
         if stop:
-            raise Stopped(self.place(int(self.step)))
+            raise Stopped(self.place(self.steps_done))
 
 
 class Stopped(Exception):
     """Training was asked to stop, and has saved where it is; the text says where."""
+
+
+def _step_of(path: Path) -> int:
+    return int(path.name.rpartition("-")[2])
 
 
 def _first_line(error: Exception) -> str:

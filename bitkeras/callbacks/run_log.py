@@ -7,6 +7,7 @@ import math
 import tensorflow as tf
 
 from bitkeras.callbacks.divergence import diverged
+from bitkeras.evaluation.verdict import VERDICTS
 from bitkeras.runs import RunFolder
 
 
@@ -22,6 +23,7 @@ class RunLog(tf.keras.callbacks.Callback):
         "images_per_second": "train/images_per_second",
         "knn_balanced_accuracy": "knn/balanced_accuracy",
         "test_accuracy": "test/accuracy",
+        "verdict": "collapse/verdict",
     }
 
     def __init__(self, run: RunFolder):
@@ -38,13 +40,16 @@ class RunLog(tf.keras.callbacks.Callback):
         dead = [v.name for v in self.model.trainable_variables if not tf.reduce_all(tf.math.is_finite(v))]
         if dead:
             raise diverged(epoch, f"the weights became infinite or NaN ({len(dead)} variables, the first {dead[0]})")
-        logs["lr"] = float(self.model.optimizer.learning_rate)
+        logs["lr"] = float(tf.convert_to_tensor(self.model.optimizer.learning_rate))
         self.record(epoch + 1, logs)
 
     def record(self, epoch: int, numbers: dict[str, float]) -> None:
         """One row and one point for each number; epoch 0 is before training."""
         numbers = {name: float(value) for name, value in numbers.items()}
-        self.run.append_metrics({"epoch": epoch, **numbers})
+        row = {"epoch": epoch, **numbers}
+        if "verdict" in numbers:
+            row["verdict"] = VERDICTS[int(numbers["verdict"])]
+        self.run.append_metrics(row)
         with self.writer.as_default(step=epoch):
             for name, value in numbers.items():
                 if name not in ("knn_chance", "num_images"):

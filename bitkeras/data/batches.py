@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator
 
 import numpy as np
@@ -14,6 +15,23 @@ from bitkeras.data.source import ImageSource, first_undecodable
 from bitkeras.errors import UserError
 
 
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """What one process makes of each batch.
+
+    Attributes:
+      process, num_processes: this one makes the `process`-th of so many equal parts, in the order of the batch.
+      num_replicas: all devices of all processes, each of which gets an equal part.
+    """
+
+    process: int = 0
+    num_processes: int = 1
+    num_replicas: int = 1
+
+
+WHOLE = Share()
+
+
 def view_batches(
     source: ImageSource,
     indices: np.ndarray,
@@ -23,12 +41,13 @@ def view_batches(
     batch_size: int,
     seed: int,
     start_step: int = 0,
+    share: Share = WHOLE,
 ) -> tf.data.Dataset:
     """Endless batches {views_a, views_b: float32 [B, S, S, 3] in [-1, 1], index: int64 [B]}.
 
     The order of an epoch depends on (seed, epoch) and the pixels of a view on (seed, epoch, image), so a run that
     goes on at `start_step` sees what an uninterrupted one sees. The images left over after the last
-    full batch of an epoch are skipped.
+    full batch of an epoch are skipped. Under a `share` an element is the part of one replica.
 
     Raises:
       UserError: when there are fewer images than one batch holds.
@@ -41,9 +60,9 @@ def view_batches(
         views_a, views_b = tf.unstack(view_policy.make_views(images, _seeds(seed, epochs, indices), num_views=2))
         return {"views_a": views_a, "views_b": views_b, "index": indices}
 
-    groups = _groups(indices, view_policy.num_images, batch_size=batch_size, seed=seed, start_step=start_step)
-    views = groups.map(view_pairs, num_parallel_calls=tf.data.AUTOTUNE)
-    return views.rebatch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+    order = {"batch_size": batch_size, "seed": seed, "start_step": start_step, "share": share}
+    views = _groups(indices, view_policy.num_images, **order).map(view_pairs, num_parallel_calls=tf.data.AUTOTUNE)
+    return views.rebatch(batch_size // share.num_replicas, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
 
 
 def labelled_batches(
@@ -55,6 +74,7 @@ def labelled_batches(
     batch_size: int,
     seed: int,
     start_step: int = 0,
+    share: Share = WHOLE,
 ) -> tf.data.Dataset:
     """Endless batches {images: float32 [B, S, S, 3] in [-1, 1], labels: int32 [B]} of random crops and flips.
 
@@ -63,7 +83,7 @@ def labelled_batches(
     Args:
       source, indices: labelled images and which of them to train on.
       crop_area: smallest and largest share of an image that a crop covers.
-      image_size, batch_size, seed, start_step: as in `view_batches`.
+      image_size, batch_size, seed, start_step, share: as in `view_batches`.
     """
     read, labels = _reader(source), tf.constant(source.labels)
 
@@ -72,14 +92,14 @@ def labelled_batches(
         cropped = random_crops(images, _seeds(seed, epochs, indices), area=crop_area, image_size=image_size)
         return {"images": cropped, "labels": tf.gather(labels, indices)}
 
-    groups = _groups(indices, GROUP, batch_size=batch_size, seed=seed, start_step=start_step)
-    batches = groups.map(crops, num_parallel_calls=tf.data.AUTOTUNE).rebatch(batch_size, drop_remainder=True)
-    return batches.prefetch(tf.data.AUTOTUNE)
+    order = {"batch_size": batch_size, "seed": seed, "start_step": start_step, "share": share}
+    batches = _groups(indices, GROUP, **order).map(crops, num_parallel_calls=tf.data.AUTOTUNE)
+    return batches.rebatch(batch_size // share.num_replicas, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
 
 
 def batch_indices(indices: np.ndarray, *, batch_size: int, seed: int, step: int) -> np.ndarray:
     """Which images the batch of `step`, counted from 0, holds: int64 [B], in its order."""
-    batches = _groups(indices, batch_size, batch_size=batch_size, seed=seed, start_step=step)
+    batches = _groups(indices, batch_size, batch_size=batch_size, seed=seed, start_step=step, share=WHOLE)
     _, chosen = next(iter(batches))
     return chosen.numpy()
 
@@ -93,7 +113,9 @@ def image_batches(source: ImageSource, indices: np.ndarray, *, image_size: int, 
     return images.batch(batch_size).prefetch(tf.data.AUTOTUNE)
 
 
-def _groups(indices: np.ndarray, num_images: int, *, batch_size: int, seed: int, start_step: int) -> tf.data.Dataset:
+def _groups(
+    indices: np.ndarray, num_images: int, *, batch_size: int, seed: int, start_step: int, share: Share
+) -> tf.data.Dataset:
     """Endless (epochs, indices), int64 [num_images] each; an epoch is in an order of its own, cut to full batches."""
     steps_per_epoch = num_steps_per_epoch(len(indices), batch_size)
     indices = tf.constant(indices, tf.int64)
@@ -106,6 +128,10 @@ def _groups(indices: np.ndarray, num_images: int, *, batch_size: int, seed: int,
     start_epoch, skipped_steps = divmod(start_step, steps_per_epoch)
     epochs = tf.data.Dataset.range(start_epoch, np.iinfo(np.int64).max)
     examples = epochs.flat_map(epoch_indices).skip(skipped_steps * batch_size)
+    if share.num_processes > 1:
+        first, last = (batch_size * (share.process + end) // share.num_processes for end in (0, 1))
+        batches = examples.batch(batch_size, drop_remainder=True)
+        examples = batches.map(lambda epochs, indices: (epochs[first:last], indices[first:last])).unbatch()
     return examples.batch(num_images, drop_remainder=True)
 
 

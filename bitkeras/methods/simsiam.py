@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from bitkeras.methods.heads import build_predictor, build_projector
+from bitkeras.methods.heads import simsiam_predictor, simsiam_projector
 from bitkeras.methods.objectives import negative_cosine
 from bitkeras.methods.trainer import ViewTrainer
 
@@ -17,6 +17,7 @@ class SimSiam(ViewTrainer):
     Args:
       encoder: views, float32 [B, H, W, 3] -> features, float32 [B, D].
       num_projections: E, the length of projections and predictions.
+      num_hidden: width of the projector's hidden layers; None for E, as in the paper.
       num_predictor_hidden: width of the predictor's bottleneck.
       predictor_scale: step -> factor on the predictor's gradients, or None for 1. `schedules.undo` makes the one that
         keeps the predictor's learning rate constant (section 4.2, table 1: "not decayed").
@@ -28,23 +29,22 @@ class SimSiam(ViewTrainer):
         encoder: tf.keras.Model,
         *,
         num_projections: int = 2048,
+        num_hidden: int | None = None,
         num_predictor_hidden: int = 512,
         predictor_scale: Callable[[tf.Tensor], tf.Tensor] | None = None,
         weight_decay: float = 5e-4,
     ):
         super().__init__(weight_decay=weight_decay, name="simsiam")
         self.encoder = encoder
-        num_features = encoder.output_shape[-1]
-        self.projector = build_projector(num_features, num_projections=num_projections, num_hidden=num_projections)
-        self.predictor = build_predictor(num_projections, num_hidden=num_predictor_hidden)
+        sizes = {"num_projections": num_projections, "num_hidden": num_hidden or num_projections}
+        self.projector = simsiam_projector(encoder.output_shape[-1], **sizes)
+        self.predictor = simsiam_predictor(num_projections, num_hidden=num_predictor_hidden)
         self.predictor_scale = predictor_scale
 
     def view_loss(self, views_a: tf.Tensor, views_b: tf.Tensor, *, training: bool) -> tf.Tensor:
         """Algorithm 1: `L = D(p_a, z_b)/2 + D(p_b, z_a)/2`, gradients stopped at z."""
-        # Each view on its own: one pass over both would mix the BN statistics of the two.
-        # `training` is passed on by hand: a sub-model called without it runs BN in inference mode.
-        projections_a = self.projector(self.encoder(views_a, training=training), training=training)
-        projections_b = self.projector(self.encoder(views_b, training=training), training=training)
+        projections_a = self.projections(views_a, training=training)
+        projections_b = self.projections(views_b, training=training)
         predictions_a = self.predictor(projections_a, training=training)
         predictions_b = self.predictor(projections_b, training=training)
         return 0.5 * (
@@ -55,9 +55,3 @@ class SimSiam(ViewTrainer):
     def target(self, projections: tf.Tensor) -> tf.Tensor:
         """What the other view is pulled to. Without the stop-gradient everything collapses to one point."""
         return tf.stop_gradient(projections)
-
-    def gradient_scale(self, variable: tf.Variable) -> tf.Tensor | float:
-        """`predictor_scale` for the predictor's variables: Keras has no rates for groups of variables."""
-        if self.predictor_scale is None or not any(variable is own for own in self.predictor.trainable_variables):
-            return 1.0
-        return self.predictor_scale(self.optimizer.iterations)

@@ -20,6 +20,8 @@ class Trainer(tf.keras.Model):
         self.loss_mean = tf.keras.metrics.Mean(name="loss")
         self.finite_steps = FiniteSteps(name="finite_steps")
         self._keeps_metrics = False
+        # A metric's result is that of all replicas already; Keras's own choice adds them up over several machines.
+        self.distribute_reduction_method = "first"
 
     def batch_loss(self, batch: dict[str, tf.Tensor], *, training: bool) -> tf.Tensor:
         """Mean cost of this replica's batch, float32 scalar."""
@@ -29,6 +31,11 @@ class Trainer(tf.keras.Model):
         """Factor on the gradient of `variable`; 1 unless a method treats some variables differently."""
         return 1.0
 
+    def after_step(self) -> None:
+        """What a method does after the optimizer's step, in replica context; nothing here."""
+        # AutoGraph takes the docstring away and stumbles over a body of nothing.
+        return None
+
     def train_step(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """One optimizer step; returns the loss averaged over the epoch so far."""
         variables = self.trainable_variables
@@ -37,6 +44,7 @@ class Trainer(tf.keras.Model):
             scaled_loss = self._scale(loss)
         gradients = self._unscale(tape.gradient(scaled_loss, variables))
         self.optimizer.apply_gradients(zip([self._decayed(g, v) for g, v in zip(gradients, variables)], variables))
+        self.after_step()
         return self._record(loss)
 
     def test_step(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -104,8 +112,30 @@ class FiniteSteps(tf.keras.metrics.Metric):
 class ViewTrainer(Trainer):
     """Trains on pairs of views of the same images.
 
-    A batch is a dict that holds `views_a` and `views_b`, float32 [B, H, W, 3] in [-1, 1].
+    A batch is a dict that holds `views_a` and `views_b`, float32 [B, H, W, 3] in [-1, 1]. A method sets the attributes
+    `encoder`, views -> features [B, D], and `projector`, features -> projections [B, E]; `predictor` where it has one.
     """
+
+    # No such default for `predictor`: Keras does not track a model that is set over an attribute of the class.
+    predictor_scale = None
+    # In place of `encoder` in the forward pass: a function that computes the same in less memory.
+    forward = None
+
+    def features(self, views: tf.Tensor, *, training: bool) -> tf.Tensor:
+        """Views, [B, H, W, 3] -> features [B, D]."""
+        # `training` is passed on by hand: a sub-model called without it runs BN in inference mode.
+        return (self.forward or self.encoder)(views, training=training)
+
+    def projections(self, views: tf.Tensor, *, training: bool) -> tf.Tensor:
+        """Views of one kind, [B, H, W, 3] -> [B, E] in the compute dtype."""
+        # Each view on its own: one pass over both would mix the BN statistics of the two.
+        return self.projector(self.features(views, training=training), training=training)
+
+    def gradient_scale(self, variable: tf.Variable) -> tf.Tensor | float:
+        """`predictor_scale` for the predictor's variables: Keras has no rates for groups of variables."""
+        if self.predictor_scale is None or not any(variable is own for own in self.predictor.trainable_variables):
+            return 1.0
+        return self.predictor_scale(self.optimizer.iterations)
 
     def batch_loss(self, batch: dict[str, tf.Tensor], *, training: bool) -> tf.Tensor:
         """The cost of the batch's pairs."""

@@ -37,6 +37,8 @@ METRIC = "balanced_accuracy"
 # The paper's probe takes every image alike; "weighted" takes every class alike.
 KINDS = ("knn", "probe", "weighted")
 SWAPS = [f"{ws}-{bn_init}" for ws, bn_init in itertools.product(("raw", "fold", "keep"), ("default", "copy"))]
+# Needs images; kept or folded, standardised kernels compute the same, so one of them stands for both.
+SWAPS.append("fold-match")
 
 
 def arms(weights: str, epochs: int, folder: Path) -> dict[str, list[str]]:
@@ -48,7 +50,7 @@ def arms(weights: str, epochs: int, folder: Path) -> dict[str, list[str]]:
     for swap in SWAPS:
         ws, bn_init = swap.split("-")
         flags = [f"--weights={weights}", backbone, f"--ws={ws}", f"--bn_init={bn_init}"]
-        for images in (0, CALIBRATION_IMAGES):
+        for images in (CALIBRATION_IMAGES,) if bn_init == "match" else (0, CALIBRATION_IMAGES):
             found[f"{swap} {images} 0"] = [*flags, f"--bn_calibrate={images}", "--epochs=0"]
         start = folder / f"{swap}_{CALIBRATION_IMAGES}_0"
         found[f"{swap} {CALIBRATION_IMAGES} {epochs}"] = [f"--weights={start}", trained]

@@ -8,7 +8,14 @@ import tensorflow as tf
 
 from bitkeras.data import augment
 from bitkeras.data.augment import Recipe
-from bitkeras.data.batches import image_batches, naming_bad_images, num_steps_per_epoch, view_batches
+from bitkeras.data.batches import (
+    Share,
+    batch_indices,
+    image_batches,
+    naming_bad_images,
+    num_steps_per_epoch,
+    view_batches,
+)
 from bitkeras.data.ham10000 import read_ham10000
 from bitkeras.data.preprocess import preprocess
 from bitkeras.data.source import ImageSource
@@ -283,3 +290,21 @@ def test_real_photographs_make_views(real_ham10000):
             for key in ("views_a", "views_b"):
                 assert np.isfinite(batch[key]).all() and np.abs(batch[key]).max() <= 1 + 1e-5
                 assert batch[key].std(axis=(1, 2, 3)).min() > 0.01
+
+
+def test_the_shares_of_processes_and_replicas_make_up_the_batch(encoded_source):
+    whole = batches(encoded_source, 5, batch_size=8, start_step=1)
+    parts = [
+        batches(encoded_source, 10, batch_size=8, start_step=1, share=Share(process, 2, 4)) for process in range(2)
+    ]
+    for step, batch in enumerate(whole):
+        # Two processes with two replicas each: the elements of a process go to its replicas in turn.
+        pieces = [parts[process][2 * step + replica] for process in range(2) for replica in range(2)]
+        for key in batch:
+            np.testing.assert_array_equal(np.concatenate([piece[key] for piece in pieces]), batch[key])
+
+
+def test_the_images_of_a_step_are_known_without_making_it(encoded_source):
+    for step, batch in enumerate(batches(encoded_source, 6)):
+        asked = batch_indices(np.arange(NUMBER), batch_size=BATCH, seed=1, step=step)
+        np.testing.assert_array_equal(asked, batch["index"])

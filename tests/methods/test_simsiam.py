@@ -2,33 +2,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from reference import simsiam_reference
+from small_trainers import HIDDEN, PROJECTIONS, conv_encoder, fit, linear_encoder, precision, view_pair
 
 from bitkeras.evaluation.collapse import feature_spread
 from bitkeras.methods import METHODS, SimSiam
 from bitkeras.schedules import undo, warmup_cosine
-
-BATCH, SIDE, FEATURES, PROJECTIONS, HIDDEN = 6, 2, 5, 4, 3
-
-
-def linear_encoder():
-    images = tf.keras.Input([SIDE, SIDE, 3])
-    flat = tf.keras.layers.Flatten()(images)
-    return tf.keras.Model(images, tf.keras.layers.Dense(FEATURES, use_bias=False)(flat))
-
-
-def conv_encoder():
-    images = tf.keras.Input([8, 8, 3])
-    x = tf.keras.layers.Conv2D(16, 3, use_bias=False)(images)
-    x = tf.keras.layers.BatchNormalization(momentum=0.9)(x)
-    x = tf.keras.layers.GlobalAveragePooling2D(dtype="float32")(tf.keras.layers.ReLU()(x))
-    return tf.keras.Model(images, x)
-
-
-def view_pair(seed=0, side=SIDE, batch=BATCH):
-    rng = np.random.default_rng(seed)
-    return {
-        name: tf.constant(rng.uniform(-1, 1, [batch, side, side, 3]), tf.float32) for name in ("views_a", "views_b")
-    }
 
 
 def trainer_on_fixed_weights(**kwargs):
@@ -49,10 +27,6 @@ def weights_of(trainer):
     variables |= {"gamma_h": head("bn1").gamma, "beta_h": head("bn1").beta, "bias_h": head("fc2").bias}
     assert len(variables) == len(trainer.trainable_variables)
     return {name: variable.numpy().astype(np.float64) for name, variable in variables.items()}
-
-
-def fit(trainer, batch, steps, verbose=0):
-    return trainer.fit(tf.data.Dataset.from_tensors(batch).repeat(steps), verbose=verbose)
 
 
 def test_loss_is_the_papers_pseudo_code():
@@ -106,38 +80,32 @@ def test_fixed_predictor_rate_leaves_the_predictor_out_of_the_schedule():
         np.testing.assert_allclose(after, weights[name], atol=1e-4, err_msg=name)
 
 
-@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16", "mixed_float16"])
-def test_a_step_moves_every_weight(precision):
-    tf.keras.mixed_precision.set_global_policy(precision)
-    try:
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"])
+def test_a_step_moves_every_weight(policy):
+    with precision(policy):
         tf.keras.utils.set_random_seed(0)
         trainer = SimSiam(conv_encoder(), num_projections=8, num_predictor_hidden=4, weight_decay=0.0)
         trainer.compile(optimizer=tf.keras.optimizers.SGD(0.1, momentum=0.9))
         scaled = isinstance(trainer.optimizer, tf.keras.mixed_precision.LossScaleOptimizer)
-        assert scaled == (precision == "mixed_float16")
+        assert scaled == (policy == "mixed_float16")
         before = [variable.numpy() for variable in trainer.trainable_variables]
         # The loss scale starts at 32,768; the first steps may overflow, halve it and move nothing.
         history = fit(trainer, view_pair(side=8), 12).history
         assert -1 <= history["loss"][0] <= 1
         moved = [np.abs(new.numpy() - old).max() for old, new in zip(before, trainer.trainable_variables)]
         assert all(0 < distance < 5 for distance in moved), list(moved)
-    finally:
-        tf.keras.mixed_precision.set_global_policy("float32")
 
 
 def test_half_precision_follows_float32():
     """Same weights, same batch: the update under a loss scale is the plain one to half precision's rounding."""
     updates = {}
-    for precision in ("float32", "mixed_float16"):
-        tf.keras.mixed_precision.set_global_policy(precision)
-        try:
+    for policy in ("float32", "mixed_float16"):
+        with precision(policy):
             trainer, before = trainer_on_fixed_weights(weight_decay=0.01)
             trainer.compile(optimizer=tf.keras.optimizers.SGD(0.5))
             fit(trainer, view_pair(), 1)
             after = weights_of(trainer)
-            updates[precision] = np.concatenate([(after[name] - before[name]).ravel() for name in sorted(before)])
-        finally:
-            tf.keras.mixed_precision.set_global_policy("float32")
+            updates[policy] = np.concatenate([(after[name] - before[name]).ravel() for name in sorted(before)])
     np.testing.assert_allclose(updates["mixed_float16"], updates["float32"], atol=0.01)
 
 

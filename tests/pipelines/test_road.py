@@ -15,7 +15,7 @@ from bitkeras.data.splits import load_split
 from bitkeras.evaluation.metrics import balanced_accuracy
 from bitkeras.runs import RunFolder
 from export.predict import predict_files
-from pipelines import cli, pretrain
+from pipelines import cli, pretrain, trainers
 
 pytestmark = pytest.mark.slow
 
@@ -70,7 +70,7 @@ def test_the_flags_are_recorded(road):
     given = {"backbone": "R14x0.25", "image_size": 32, "batch_size": 16, "epochs": 2, "precision": "float32"}
     defaults = {"dataset": "ham10000", "split": "paper", "norm": "batch", "weight_decay": 5e-4, "base_lr": 0.03}
     assert config.items() >= {**given, **defaults, "data_dir": str(road.data_dir), "weights": "none"}.items()
-    assert {*config, "run_dir", "flagfile"} == set(pretrain.FLAGS._values)
+    assert {*config, *pretrain.ALL_CONDUCT, "run_dir", "flagfile"} == set(pretrain.FLAGS._values)
 
 
 def test_the_split_is_the_papers(road, source, split):
@@ -132,7 +132,7 @@ def test_the_encoder_loads_in_plain_keras(road, source, split, tmp_path):
     features = np.load(tmp_path / "features.npy")
     # Against the last checkpoint, from which this file was not made.
     encoder = pretrain.build_encoder(RunFolder(road.run_dir).config())
-    trainer = pretrain.build_trainer(RunFolder(road.run_dir).config(), encoder, 4)
+    trainer = trainers.build_trainer(RunFolder(road.run_dir).config(), encoder, 4)
     assert RunCheckpoint(trainer, road.run_dir / "checkpoints", steps_per_epoch=4).restore() == 8
     assert features.shape == (24, 512) and features.std(axis=0).mean() > 0
     np.testing.assert_allclose(features, encoder(images, training=False), rtol=1e-4, atol=1e-5)

@@ -80,6 +80,37 @@ def rankme(features):
     return math.exp(-sum(share * math.log(share) for share in shares if share > 0))
 
 
+def unit(row):
+    length = math.sqrt(sum(float(x) ** 2 for x in row))
+    return [float(x) / length for x in row]
+
+
+def squared_distance(a, b):
+    return sum((x - y) ** 2 for x, y in zip(a, b))
+
+
+def uniformity(features, t=2):
+    """Wang and Isola (arXiv 2005.10242), section 4.1.2: every pair of images once."""
+    units = [unit(row) for row in features]
+    potentials = [math.exp(-t * squared_distance(units[i], units[j])) for i in range(len(units)) for j in range(i)]
+    return math.log(sum(potentials) / len(potentials))
+
+
+def alignment(features_a, features_b):
+    """Section 4.1.1 there, alpha = 2: every image's two views."""
+    distances = [squared_distance(unit(a), unit(b)) for a, b in zip(features_a, features_b)]
+    return sum(distances) / len(distances)
+
+
+def explained_variance_auc(features):
+    """Mean height of the curve of cumulative explained variance, from the covariance matrix itself."""
+    num_images, num_dims = features.shape
+    covariance = np.atleast_2d(np.cov(np.asarray(features, np.float64), rowvar=False))
+    variances = sorted(np.linalg.eigvalsh(covariance).tolist(), reverse=True)[: min(num_images - 1, num_dims)]
+    heights = [sum(variances[: j + 1]) / sum(variances) for j in range(len(variances))]
+    return sum(heights) / len(heights)
+
+
 def focal_loss(labels, logits, gamma, alpha=None):
     """-alpha_y (1 - p_y)^gamma log p_y for each example, logits [B, K]."""
     losses = []
