@@ -19,7 +19,7 @@ from pipelines.runtime import say
 from pipelines.stopping import noting_signals
 
 # Flags that say how a run is carried out and not what comes out of it, so they may differ when it goes on.
-CONDUCT = ("checkpoint_steps", "profile_steps", "strategy")
+CONDUCT = ("checkpoint_steps", "profile_steps", "recompute", "strategy")
 
 
 def define_conduct_flags(flags: CommandFlags) -> None:
@@ -27,6 +27,9 @@ def define_conduct_flags(flags: CommandFlags) -> None:
     flags.choice("strategy", "auto", STRATEGIES, "Devices: one, mirrored (all GPUs), multi_worker (as TF_CONFIG says).")
     flags.integer(
         "checkpoint_steps", None, "Steps between checkpoints within an epoch, beside that at its end.", at_least=1
+    )
+    flags.switch(
+        "recompute", False, "Compute activations again in place of keeping them: a third of the memory, 1.3 x the time."
     )
     flags.text("profile_steps", None, "FIRST,LAST: profile these steps for TensorBoard.")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import tensorflow as tf
 
 from bitkeras.addons import lamb
-from bitkeras.backbones.recompute import recomputing
 from bitkeras.callbacks.sentinel import throttled
 from bitkeras.errors import UserError
 from bitkeras.methods import METHOD_OPTIONS, METHODS, build_method, has_option, settled_options
@@ -27,7 +26,6 @@ def define_method_flags(flags: CommandFlags) -> None:
     flags.integer("warmup_epochs", 0, "Epochs over which the rate rises from 0.", at_least=0)
     flags.number("weight_decay", 5e-4, "Added to the gradient of every weight, as PyTorch's SGD does.")
     flags.switch("fix_predictor_lr", False, "Keep the predictor's rate constant (SimSiam, table 1).")
-    flags.switch("recompute", False, "Compute activations a second time in place of keeping them: less memory, slower.")
 
 
 def settled_method(config: dict) -> dict:
@@ -76,8 +74,6 @@ def build_trainer(
         predictor_scale=undo(schedule, lr) if config["fix_predictor_lr"] else None,
         **{option: config.get(option) for option in METHOD_OPTIONS},
     )
-    if config.get("recompute"):
-        trainer.forward = recomputing(encoder)
     rate = schedule if rate_factor is None else throttled(schedule, rate_factor)
     optimizer = (
         lamb(rate, weight_decay=config["weight_decay"]) if uses_lamb else tf.keras.optimizers.SGD(rate, momentum=0.9)

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from bitkeras.backbones import BACKBONES, STEMS, build_backbone
 from bitkeras.backbones.checkpoints import graph_variables
+from bitkeras.backbones.recompute import recomputing
 from bitkeras.backbones.released import write_hub_module, write_npz
 from bitkeras.callbacks import AccuracyMonitor, RunLog
 from bitkeras.callbacks.profile import read_profile_steps
@@ -133,6 +134,8 @@ def train(job: Job, classifier: tf.keras.Model) -> tf.keras.Model:
     with job.strategy.scope():
         trained = copy_onto(job.strategy, classifier, lambda: build_classifier(config, job.source))
         trainer = build_trainer(config, trained, job.steps_per_epoch)
+        if job.conduct["recompute"]:
+            trainer.forward = recomputing(trained)
         begin(job, {})
         checkpoint = take_up(job, trainer)
     job.run.drop_metrics_after(checkpoint.steps_done // job.steps_per_epoch)

@@ -162,6 +162,25 @@ def test_a_folder_that_cannot_be_written_is_told_and_the_checkpoint_before_stays
     assert fresh(tmp_path / "run")[1].restore() == 4
 
 
+def test_rolled_back_the_state_is_old_and_the_clock_is_not(tmp_path):
+    factor = tf.Variable(1.0, trainable=False)
+    model, checkpoint = fresh(tmp_path, factor=factor)
+    train(model, checkpoint, 1)
+    weights, momenta = model.get_weights(), [slot.numpy() for slot in model.optimizer.momentums]
+    train(model, checkpoint, 2)
+    factor.assign(0.1)
+    assert checkpoint.roll_back(1) == 1
+    for now, then in zip(model.get_weights(), weights):
+        np.testing.assert_array_equal(now, then)
+    for now, then in zip(model.optimizer.momentums, momenta):
+        np.testing.assert_array_equal(now, then)
+    assert (checkpoint.steps_done, int(model.optimizer.iterations), float(factor)) == (8, 8, 1.0)
+    # Epoch 3 is not kept, so the last one before it serves; before epoch 1 there is none.
+    assert checkpoint.roll_back(3) == 2
+    with pytest.raises(UserError, match="No checkpoint of epoch 0 or before is kept"):
+        checkpoint.roll_back(0)
+
+
 @pytest.mark.parametrize("every", [1, 3, 100])
 def test_a_loss_that_is_no_number_is_named_with_its_step(tmp_path, every):
     rows = np.where(np.arange(16)[:, None] == 9, np.float32(np.nan), ROWS)

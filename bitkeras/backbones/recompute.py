@@ -1,4 +1,4 @@
-"""Memory for time: activations are computed again in the backward pass (Chen et al. 2016, arXiv 1604.06174)."""
+"""Less memory for more time: activations computed again in the backward pass (Chen et al., arXiv 1604.06174)."""
 
 from __future__ import annotations
 

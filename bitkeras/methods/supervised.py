@@ -23,5 +23,5 @@ class Supervised(Trainer):
 
     def batch_loss(self, batch: dict[str, tf.Tensor], *, training: bool) -> tf.Tensor:
         """Mean cross-entropy."""
-        logits = self.classifier(batch["images"], training=training)
+        logits = (self.forward or self.classifier)(batch["images"], training=training)
         return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(batch["labels"], logits))

@@ -14,6 +14,9 @@ class Trainer(tf.keras.Model):
         learning rate sums, and is about ten times weaker here.
     """
 
+    # (images, *, training) -> what the trained network returns, in its place: the same in less memory.
+    forward = None
+
     def __init__(self, *, weight_decay: float = 0.0, **kwargs):
         super().__init__(**kwargs)
         self.weight_decay = weight_decay
@@ -118,9 +121,6 @@ class ViewTrainer(Trainer):
 
     # No such default for `predictor`: Keras does not track a model that is set over an attribute of the class.
     predictor_scale = None
-    # In place of `encoder` in the forward pass: a function that computes the same in less memory.
-    forward = None
-
     def features(self, views: tf.Tensor, *, training: bool) -> tf.Tensor:
         """Views, [B, H, W, 3] -> features [B, D]."""
         # `training` is passed on by hand: a sub-model called without it runs BN in inference mode.

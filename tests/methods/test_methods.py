@@ -66,6 +66,19 @@ def test_in_half_precision_a_step_moves_every_weight(method):
             assert all(0 < np.abs(average.numpy() - old).max() < 1 for average, old in pairs)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_what_stands_in_for_the_encoder_is_what_is_trained(method):
+    trainer, asked = small(method, conv_encoder()), []
+
+    def forward(views, *, training):
+        asked.append(training)
+        return trainer.encoder(views, training=training)
+
+    trainer.forward = forward
+    trainer.batch_loss(view_pair(side=8), training=True)
+    assert asked == [True, True]
+
+
 @pytest.mark.parametrize("method", BESIDE_SIMSIAM)
 def test_a_checkpoint_holds_all_there_is(method, tmp_path):
     """Two steps, and two more from a checkpoint in another trainer, are four steps."""

@@ -30,7 +30,7 @@ SLOW_STEPS = """
 import time
 from bitkeras.callbacks import Throughput
 def batch_end(self, batch, logs=None):
-    print("step", int(self.model.optimizer.iterations), flush=True)
+    print("step", int(self.model.optimizer.iterations.read_value()), flush=True)
     time.sleep(0.3)
 Throughput.on_train_batch_end = batch_end
 """
