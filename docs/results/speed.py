@@ -1,0 +1,108 @@
+"""A training step of SimSiam, ours beside that of lightly on PyTorch: the table of speed.md.
+
+    python docs/results/speed.py --peer_python=PEER/bin/python --backbone=R50x1 --image_size=64 --batch_size=32
+
+Every arm is a process of its own that waits while another has its turn; a turn is some steps on a batch in memory, and
+the arms take turns, so that what else the machine does hits all of them. PEER is an environment with torch, lightly and
+timm; the peer takes every layout and precision, and its best one counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+
+def serve(options: argparse.Namespace) -> None:
+    """Our side: a turn of steps for each line that is read."""
+    import tensorflow as tf
+
+    from bitkeras.backbones import build_backbone
+    from bitkeras.methods import SimSiam
+
+    tf.config.threading.set_intra_op_parallelism_threads(options.threads)
+    tf.keras.mixed_precision.set_global_policy(options.precision)
+    tf.keras.utils.set_random_seed(0)
+    encoder = build_backbone(options.backbone, norm="batch")
+    trainer = SimSiam(encoder)
+    trainer.compile(optimizer=tf.keras.optimizers.SGD(1e-3, momentum=0.9))
+    shape = [options.batch_size, options.image_size, options.image_size, 3]
+    batch = {name: tf.random.uniform(shape, -1, 1) for name in ("views_a", "views_b")}
+    step = tf.function(trainer.train_step)
+    float(step(batch)["loss"])
+    print(sum(int(tf.size(weight)) for weight in encoder.trainable_weights), flush=True)
+    for _ in sys.stdin:
+        started = time.perf_counter()
+        for _ in range(options.steps):
+            loss = step(batch)["loss"]
+        float(loss)
+        print(time.perf_counter() - started, flush=True)
+
+
+class Arm:
+    """One process, and the seconds of its turns."""
+
+    def __init__(self, name: str, command: list[str], options: argparse.Namespace):
+        sizes = {key: getattr(options, key) for key in ("backbone", "image_size", "batch_size", "steps", "threads")}
+        flags = [f"--{key}={value}" for key, value in sizes.items()]
+        self.name, self.seconds = name, []
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        self.process = subprocess.Popen([*command, *flags], **pipes)
+        self.num_weights = int(self.process.stdout.readline())
+
+    def turn(self) -> float:
+        """The seconds of one turn."""
+        self.process.stdin.write("go\n")
+        self.process.stdin.flush()
+        return float(self.process.stdout.readline())
+
+
+def compare(options: argparse.Namespace) -> None:
+    """Prints a row for each arm: images a second, and the ratio to the peer's best in the same precision."""
+    ours = [sys.executable, __file__, "--serve"]
+    arms = [
+        Arm(f"bitkeras, {precision}", [*ours, f"--precision={precision}"], options)
+        for precision in ("mixed_bfloat16", "float32")
+    ]
+    if options.peer_python:
+        peer = [options.peer_python, str(HERE / "speed_peer.py")]
+        arms += [
+            Arm(f"lightly, {precision}, {layout}", [*peer, f"--precision={precision}", f"--layout={layout}"], options)
+            for precision, layout in itertools.product(("bfloat16", "float32"), ("channels_last", "contiguous"))
+        ]
+    # The first turn of each is for its caches.
+    for turn in range(options.turns + 1):
+        for arm in arms:
+            seconds = arm.turn()
+            if turn:
+                arm.seconds.append(seconds)
+    rates = {arm.name: options.steps * options.batch_size / statistics.median(arm.seconds) for arm in arms}
+    print("| step | weights of the network | images/s | to lightly's best in this precision |\n|---|---|---|---|")
+    for arm in arms:
+        kind = "bfloat16" if "bfloat16" in arm.name else "float32"
+        best = max((rate for name, rate in rates.items() if name.startswith("lightly") and kind in name), default=None)
+        ratio = f"{rates[arm.name] / best:.2f}" if best else ""
+        print(f"| {arm.name} | {arm.num_weights:,} | {rates[arm.name]:.1f} | {ratio} |")
+        arm.process.kill()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--peer_python", help="Python of the environment with torch, lightly and timm")
+    parser.add_argument("--backbone", default="R50x1")
+    parser.add_argument("--image_size", type=int, default=64)
+    parser.add_argument("--batch_size", type=int, default=32)
+    parser.add_argument("--steps", type=int, default=4, help="of a turn")
+    parser.add_argument("--turns", type=int, default=7, help="the median of which counts")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--precision", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    serve(arguments) if arguments.serve else compare(arguments)
