@@ -3,6 +3,9 @@
 # Written last: an interrupted installation leaves an environment without it, and the next make starts afresh.
 STAMP := .venv/.complete
 
+# Much of a test is tracing, which takes one core; the tests of a file share what they have made.
+IN_PARALLEL := -n auto --maxprocesses=4 --dist=loadfile
+
 .PHONY: help setup quickstart test lint constraints clean
 
 help:
@@ -32,8 +35,8 @@ quickstart: $(STAMP)
 	.venv/bin/bitkeras quickstart
 
 test: $(STAMP)
-	.venv/bin/python -m pytest -m "not slow"
-	.venv/bin/python -m pytest -m slow
+	.venv/bin/python -m pytest $(IN_PARALLEL) -m "not slow"
+	.venv/bin/python -m pytest $(IN_PARALLEL) -m slow
 
 lint: $(STAMP)
 	.venv/bin/python -m ruff check .

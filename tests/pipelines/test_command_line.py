@@ -4,10 +4,11 @@ import pytest
 from small_road import pretrain_flags, run_process
 
 import bitkeras
-from pipelines import cli, pretrain, probe, push, quickstart, starting_point, upstream
+from pipelines import benchmark, cli, pretrain, probe, push, quickstart, starting_point, upstream
 from pipelines import predict as predict_command
 
 MODULES = {
+    "benchmark": benchmark,
     "upstream": upstream,
     "pretrain": pretrain,
     "probe": probe,
