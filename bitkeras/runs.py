@@ -30,7 +30,7 @@ class RunFolder:
     def shadow(self, folder: Path) -> RunFolder:
         """What a second process has of this run: the same checkpoints to go on from, and `folder` to write to."""
         other = RunFolder(folder)
-        for path in (self.config_path, self.split_path, self.encoder_path):
+        for path in (self.config_path, self.split_path, self.metrics_path, self.encoder_path):
             if path.is_file():
                 shutil.copy(path, folder)
         other.checkpoints_path = self.checkpoints_path

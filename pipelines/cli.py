@@ -14,7 +14,7 @@ from bitkeras.errors import Interrupted, UserError
 COMMANDS = {
     "quickstart": "Draw phantom images and run the whole road on them: pretrain, probe, push, predict.",
     "upstream": "Train a BiT network by its own supervised recipe on labelled images.",
-    "pretrain": "Train a BiT network by SimSiam on unlabelled images.",
+    "pretrain": "Train a BiT network by SimSiam, or another method, on unlabelled images.",
     "probe": "Score a pre-trained encoder: kNN, linear probe, baselines, t-SNE, report.",
     "push": "Publish encoder and probe as a versioned SavedModel.",
     "predict": "Ask a pushed SavedModel for the class of image files.",
@@ -24,7 +24,7 @@ PRESETS = Path(__file__).parent / "presets"
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Entry point; exits with 0, with 1 for a user's mistake, with 2 for a bad flag, with 130 when interrupted."""
+    """Entry point; exits with 0, with 1 for a user's mistake, 2 for a bad flag, 130 or 143 when stopped."""
     argv = sys.argv[1:] if argv is None else argv
     if not argv or argv[0] in ("--help", "-h", "help"):
         print(usage())

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from bitkeras.callbacks import checkpoint
 from bitkeras.data.batches import WHOLE, Share
 from bitkeras.errors import UserError
 from bitkeras.runs import RunFolder
@@ -22,14 +23,7 @@ STRATEGIES = ("auto", "one", "mirrored", "multi_worker")
 MAX_RESTARTS = 20
 _RESTARTS = "BITKERAS_RESTARTS"
 # What the collective operations of the workers that are left fail with; which one depends on where they were.
-LOST_PEER = (
-    tf.errors.UnavailableError,
-    tf.errors.AbortedError,
-    tf.errors.CancelledError,
-    tf.errors.DeadlineExceededError,
-    tf.errors.FailedPreconditionError,
-    tf.errors.InternalError,
-)
+LOST_PEER = (*checkpoint.LOST_PEER, tf.errors.FailedPreconditionError, tf.errors.InternalError)
 
 
 def choose_strategy(name: str) -> tf.distribute.Strategy:
@@ -77,7 +71,8 @@ def require_divisible(batch_size: int, strategy: tf.distribute.Strategy) -> None
         below = batch_size - batch_size % replicas
         fitting = " or ".join(str(size) for size in (below, below + replicas) if size)
         raise UserError(
-            f"--batch_size={batch_size} cannot be shared out evenly to {replicas} replicas; pass {fitting}."
+            f"--batch_size={batch_size} cannot be shared out evenly to {replicas} replicas; pass {fitting}, or "
+            "--strategy=one."
         )
     say(f"{replicas} replicas: {batch_size} images a step, {batch_size // replicas} on each; batch norm sees all")
 
@@ -164,14 +159,21 @@ def starting_over_without_peers(strategy: tf.distribute.Strategy) -> Iterator[No
         yield
     except LOST_PEER as error:
         restarts = int(os.environ.get(_RESTARTS, 0)) + 1
-        if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy) or restarts > MAX_RESTARTS:
+        if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
             raise
+        if restarts > MAX_RESTARTS:
+            raise UserError(
+                f"Another worker was lost {restarts} times, and this one starts over {MAX_RESTARTS} times; look at the "
+                "other machines, then give the same command on all of them."
+            ) from error
         reason = (str(error.message).splitlines() or [""])[0]
         say(f"another worker is lost ({reason}); starting over, {restarts} of {MAX_RESTARTS}, to wait for it")
         os.environ[_RESTARTS] = str(restarts)
         sys.stdout.flush()
         sys.stderr.flush()
         # The old server's sockets would be inherited, and its port with them.
-        os.closerange(3, 4096)
+        for number in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(OSError):
+                os.set_inheritable(int(number), int(number) < 3)
         arguments = getattr(sys, "orig_argv", [sys.executable, *sys.argv])
         os.execv(sys.executable, [sys.executable, *arguments[1:]])

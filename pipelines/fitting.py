@@ -93,6 +93,7 @@ def fit(
                 if steps < steps_per_epoch:
                     trainer.keep_metrics_once()
                 guard = LossGuard(steps_per_epoch=steps_per_epoch, record=lambda step: _blame(job, step))
+                checkpoint.require_good = guard.require_good
                 first = [*profile, Throughput(job.config["batch_size"]), guard]
                 trainer.fit(
                     distributed(job.strategy, make_batches, checkpoint.steps_done),

@@ -233,7 +233,9 @@ def train(job: Job, encoder: tf.keras.Model, records: dict[str, dict]) -> tf.ker
     # A bad epoch is written down, and no checkpoint is made of it.
     callbacks = [*in_step(trained, encoder), monitor, sentinel, log, draw_norms(job, log), sentinel.action]
     fit(job, trainer, batches, checkpoint=checkpoint, callbacks=callbacks)
-    return trained
+    if trained is not encoder:
+        encoder.set_weights(trained.get_weights())
+    return encoder
 
 
 if __name__ == "__main__":

@@ -150,7 +150,9 @@ def train(job: Job, classifier: tf.keras.Model) -> tf.keras.Model:
     monitor = AccuracyMonitor(classifier, images=job.images(test), labels=labels, **often)
     callbacks = [*in_step(trained, classifier), monitor, RunLog(job.run)]
     fit(job, trainer, batches, checkpoint=checkpoint, callbacks=callbacks)
-    return trained
+    if trained is not classifier:
+        classifier.set_weights(trained.get_weights())
+    return classifier
 
 
 def build_trainer(config: dict, classifier: tf.keras.Model, steps_per_epoch: int) -> Supervised:

@@ -18,16 +18,19 @@ from pipelines.runtime import say
 
 # Pairs whose views stay the same, for the alignment.
 NUM_PAIRS = 64
-# Of a source without labels, where nothing is held out.
+# Of a source without labels.
 NUM_UNLABELLED = 1000
 
 
 def build_monitor(job: Job, encoder: tf.keras.Model, projector: tf.keras.Model | None = None) -> FeatureMonitor:
-    """Neighbours of the probe's validation part in its training part; the test part is never looked at here."""
+    """Neighbours of the probe's validation part in its training part; the test part is never looked at here.
+
+    A source without labels has no such parts, and images that are trained on are looked at.
+    """
     if job.source.labels is None:
-        return FeatureMonitor(encoder, **_figures_of_collapse(job, job.indices[:NUM_UNLABELLED], projector))
-    # No more than they are of all images when all are trained on: a tenth each beside six tenths.
-    limit = max(256, len(job.indices) // 6)
+        return FeatureMonitor(encoder, **_figures_of_collapse(job, evenly(job.indices, NUM_UNLABELLED), projector))
+    # An image costs a step three passes for each of its two views: this is a twenty-fourth of an epoch for both parts.
+    limit = max(256, len(job.indices) // 8)
     bank, queries = (evenly(job.split.indices(part), limit) for part in ("probe_train", "probe_val"))
     return FeatureMonitor(
         encoder,
@@ -80,9 +83,14 @@ def draw_end(job: Job, encoder: tf.keras.Model) -> None:
     write_hparams(job.run.tensorboard_path / "hparams", job.config, scores, step=job.config["epochs"])
     labels = job.source.labels
     shown = projector_indices(job.split.indices("pretrain" if labels is None else "probe_val"))
+    try:
+        features = encode(encoder, job.images(shown))
+    except FloatingPointError:
+        say("the features are not finite, so TensorBoard's projector has nothing to show")
+        return
     write_projector(
         job.run.tensorboard_path / "pretrain",
-        encode(encoder, job.images(shown)),
+        features,
         image_batches(job.source, shown, image_size=SPRITE_SIZE, batch_size=64),
         image_ids=job.source.image_ids[shown],
         labels=None if labels is None else labels[shown],

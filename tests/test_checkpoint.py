@@ -77,11 +77,19 @@ def test_stopped_anywhere_it_ends_as_uninterrupted_and_tells_the_same_losses(tmp
     assert int(second.optimizer.iterations) == 3 * STEPS
 
 
-def test_the_newest_checkpoints_stay_those_within_an_epoch_among_them(tmp_path):
-    model, checkpoint = fresh(tmp_path, every=3)
+def test_the_newest_checkpoints_stay_and_beside_them_the_newest_ends_of_epochs(tmp_path):
+    model, checkpoint = fresh(tmp_path, every=1)
+    with pytest.raises(Stopped):
+        checkpoint.asked_to_stop = stop_at(11)
+        train(model, checkpoint, 3)
+    assert [path.name for path in checkpoint.kept()] == ["ckpt-4", "ckpt-8", "ckpt-10", "ckpt-11"]
+    checkpoint.asked_to_stop = lambda: False
+    train(model, checkpoint, 3)
+    assert [path.name for path in checkpoint.kept()] == ["ckpt-8", "ckpt-11", "ckpt-12"]
+    model, checkpoint = fresh(tmp_path / "two", every=3)
     train(model, checkpoint, 2)
-    assert [path.name for path in checkpoint.kept()] == ["ckpt-6", "ckpt-8"]
-    assert checkpoint.last_good() == f"the checkpoint of epoch 2 is kept ({tmp_path / 'ckpt-8'})"
+    assert [path.name for path in checkpoint.kept()] == ["ckpt-4", "ckpt-6", "ckpt-8"]
+    assert checkpoint.last_good() == f"the checkpoint of epoch 2 is kept ({tmp_path / 'two' / 'ckpt-8'})"
     model, checkpoint = fresh(tmp_path / "more", keep=3)
     train(model, checkpoint, 5)
     assert [path.name for path in checkpoint.kept()] == ["ckpt-12", "ckpt-16", "ckpt-20"]
@@ -119,6 +127,7 @@ def test_for_a_damaged_checkpoint_the_one_before_serves(tmp_path, ending):
     assert checkpoint.restore() == 8
     (line,) = told
     assert f"{tmp_path / 'ckpt-12'} is damaged" in line and "one before" in line
+    assert [path.name for path in checkpoint.kept()] == ["ckpt-4", "ckpt-8"]
     for restored, kept in zip(model.get_weights(), weights):
         np.testing.assert_array_equal(restored, kept)
     train(model, checkpoint, 3)
@@ -195,6 +204,31 @@ def test_a_loss_that_is_no_number_is_named_with_its_step(tmp_path, every):
     with pytest.raises(Diverged, match="In step 3 of 4 of epoch 1 the loss became NaN.*somebody wrote down"):
         train(model, checkpoint, 2, rows=rows, guards=[guard])
     assert asked == [2] and not checkpoint.kept()
+
+
+def test_what_is_no_number_never_becomes_a_checkpoint(tmp_path):
+    rows = np.where(np.arange(32)[:, None] == 21, np.float32(np.nan), np.tile(ROWS, [2, 1]))
+    model, checkpoint = fresh(tmp_path, every=1)
+    guard = LossGuard(steps_per_epoch=STEPS, record=str, every=100)
+    checkpoint.require_good = guard.require_good
+    with pytest.raises(Diverged, match="In step 2 of 4 of epoch 2"):
+        train(model, checkpoint, 2, rows=rows, guards=[guard])
+    assert [path.name for path in checkpoint.kept()] == ["ckpt-3", "ckpt-4", "ckpt-5"][-len(checkpoint.kept()) :]
+    assert checkpoint.kept()[-1].name == "ckpt-5"
+    model, checkpoint = fresh(tmp_path)
+    assert checkpoint.restore() == 5
+    assert np.isfinite(model.layer.kernel.numpy()).all()
+
+
+def test_a_weight_that_is_no_number_never_becomes_a_checkpoint(tmp_path):
+    model, checkpoint = fresh(tmp_path)
+    guard = LossGuard(steps_per_epoch=STEPS, record=str)
+    guard.set_model(model)
+    guard.set_params({"steps": STEPS})
+    guard.on_epoch_begin(0)
+    model.layer.kernel.assign(tf.fill(model.layer.kernel.shape, np.inf))
+    with pytest.raises(Diverged, match="the weights became infinite or NaN"):
+        guard.require_good(0)
 
 
 def test_the_step_is_right_in_an_epoch_that_was_gone_on_with(tmp_path):

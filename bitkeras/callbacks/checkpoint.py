@@ -10,6 +10,14 @@ import tensorflow as tf
 
 from bitkeras.errors import UserError
 
+# What a collective operation fails with when another machine is gone; saving and restoring hold such operations.
+LOST_PEER = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+)
+
 
 class RunCheckpoint(tf.keras.callbacks.Callback):
     """Keeps a trainer after every epoch, every `every` steps, and when asked to stop; goes on from the newest.
@@ -24,7 +32,8 @@ class RunCheckpoint(tf.keras.callbacks.Callback):
       steps_per_epoch: steps of one epoch.
       every: steps between checkpoints within an epoch; None for none.
       asked_to_stop: called after every step; True saves there and raises `Stopped`.
-      keep: how many checkpoints stay.
+      require_good: called with the step before a save within an epoch; raises where the state is not worth keeping.
+      keep: how many checkpoints stay: the newest of all, and as many ends of epochs.
       write_to: another folder to write to, of a worker that is not the chief.
       say: told when a damaged checkpoint is passed over.
       **more: further variables to keep.
@@ -41,6 +50,7 @@ class RunCheckpoint(tf.keras.callbacks.Callback):
         steps_per_epoch: int,
         every: int | None = None,
         asked_to_stop: Callable[[], bool] = lambda: False,
+        require_good: Callable[[int], None] = lambda step: None,
         keep: int = 2,
         write_to: Path | None = None,
         say: Callable[[str], None] = print,
@@ -48,14 +58,15 @@ class RunCheckpoint(tf.keras.callbacks.Callback):
     ):
         super().__init__()
         self.steps_per_epoch, self.every, self.asked_to_stop = steps_per_epoch, every, asked_to_stop
-        self.folder, self.say = Path(folder), say
+        self.require_good = require_good
+        self.folder, self.say, self.keep = Path(folder), say, keep
         # Not the optimizer's step: around Addons' optimizers the loss scale does not count a step that overflows.
         self.step = tf.Variable(0, dtype=tf.int64, trainable=False)
         # The loss scale around a former Keras optimizer, such as Addons', has no `build`; what is in it has.
         getattr(model.optimizer, "inner_optimizer", model.optimizer).build(model.trainable_variables)
         self.checkpoint = tf.train.Checkpoint(model=model, optimizer=model.optimizer, step=self.step, **more)
         self.optimizer = model.optimizer
-        self.manager = tf.train.CheckpointManager(self.checkpoint, str(write_to or folder), max_to_keep=keep)
+        self.manager = tf.train.CheckpointManager(self.checkpoint, str(write_to or folder), max_to_keep=None)
 
     @property
     def steps_done(self) -> int:
@@ -69,19 +80,24 @@ class RunCheckpoint(tf.keras.callbacks.Callback):
         Raises:
           UserError: a checkpoint is of another network or optimizer, or none of them is whole.
         """
-        kept = self.kept()
+        kept, damaged = self.kept(), []
         for path in reversed(kept):
             try:
                 self.checkpoint.restore(str(path)).assert_existing_objects_matched()
+                self._put_aside(damaged)
                 return self.steps_done
+            except LOST_PEER:
+                raise
             except (AssertionError, ValueError) as error:
                 raise UserError(
-                    f"The checkpoint {path} cannot be restored, since it is of another network or optimizer "
-                    f"({_first_line(error)}); pass another --run_dir, or delete its folder to start over."
+                    f"The checkpoint {path} cannot be restored, since it is of another network or optimizer, or of an "
+                    f"earlier bitkeras ({_first_line(error)}); pass another --run_dir, or delete its folder to start "
+                    "over."
                 ) from error
             # IndexError and RuntimeError are what a cut-off file raises below TensorFlow's own exceptions.
             except (IndexError, RuntimeError, tf.errors.OpError) as error:
                 self.say(f"the checkpoint {path} is damaged ({_first_line(error)}), so the one before is taken")
+                damaged.append(path)
         if kept:
             raise UserError(
                 f"None of the checkpoints in {self.folder} is whole; bring one back, or delete it to start over."
@@ -109,12 +125,12 @@ class RunCheckpoint(tf.keras.callbacks.Callback):
     def kept(self) -> list[Path]:
         """The checkpoints that are there, oldest first, without their endings."""
         # Not `manager.checkpoints`: it names those that were deleted, too, and forgets all when its list is lost.
-        paths = [path.with_suffix("") for path in self.folder.glob("ckpt-*.index")]
-        return sorted(paths, key=_step_of)
+        return _checkpoints_in(self.folder)
 
     def on_train_begin(self, logs=None):
         """Takes away what a kill left half-written."""
-        for path in self.folder.glob("ckpt-*_temp"):
+        # Its own folder only: in that of the run another process may be writing.
+        for path in Path(self.manager.directory).glob("ckpt-*_temp"):
             shutil.rmtree(path, ignore_errors=True)
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -128,6 +144,7 @@ class RunCheckpoint(tf.keras.callbacks.Callback):
             return
         stop = self.asked_to_stop()
         if stop or (self.every and step % self.every == 0):
+            self.require_good(step)
             self.save(step)
             self._stop_if(stop)
 
@@ -145,11 +162,28 @@ class RunCheckpoint(tf.keras.callbacks.Callback):
         self.step.assign(step)
         try:
             self.manager.save(checkpoint_number=step)
+        except LOST_PEER:
+            raise
         except tf.errors.OpError as error:
             raise UserError(
                 f"The checkpoint of {self.place(step)} could not be written ({_first_line(error)}); the one before is "
                 "kept. Make room or access and run the same command again."
             ) from error
+
+        self._prune()
+
+    def _prune(self) -> None:
+        """Deletes what is neither among the newest nor among the newest ends of epochs."""
+        paths = _checkpoints_in(Path(self.manager.directory))
+        ends = [path for path in paths if _step_of(path) % self.steps_per_epoch == 0]
+        for path in set(paths) - {*paths[-self.keep :], *ends[-self.keep :]}:
+            for file in path.parent.glob(f"{path.name}.*"):
+                file.unlink(missing_ok=True)
+
+    def _put_aside(self, damaged: list[Path]) -> None:
+        """Takes checkpoints that cannot be read out of those that are kept."""
+        for path in damaged:
+            path.with_name(f"{path.name}.index").rename(path.with_name(f"{path.name}.damaged"))
 
     def place(self, step: int) -> str:
         """`step` in words."""
@@ -170,6 +204,10 @@ class RunCheckpoint(tf.keras.callbacks.Callback):
 
 class Stopped(Exception):
     """Training was asked to stop, and has saved where it is; the text says where."""
+
+
+def _checkpoints_in(folder: Path) -> list[Path]:
+    return sorted((path.with_suffix("") for path in folder.glob("ckpt-*.index")), key=_step_of)
 
 
 def _step_of(path: Path) -> int:

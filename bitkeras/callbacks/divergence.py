@@ -16,6 +16,14 @@ def diverged(epoch: int, what: str) -> Diverged:
     return Diverged(f"In epoch {epoch + 1} {what}")
 
 
+def require_finite_weights(epoch: int, model: tf.keras.Model) -> None:
+    """Raises `Diverged` where a trained weight is NaN or infinite; `epoch` counts from 0."""
+    # On a processor ReLU turns NaN into 0: a dead network can show a finite loss and finite features.
+    dead = [v.name for v in model.trainable_variables if not tf.reduce_all(tf.math.is_finite(v))]
+    if dead:
+        raise diverged(epoch, f"the weights became infinite or NaN ({len(dead)} variables, the first {dead[0]})")
+
+
 class LossGuard(tf.keras.callbacks.Callback):
     """Ends a run soon after a loss that is NaN or infinite, and says at which step that was and on which images.
 
@@ -48,6 +56,11 @@ class LossGuard(tf.keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         """Looks before anything of the epoch is measured or kept."""
         self.look(self.steps_per_epoch)
+
+    def require_good(self, step: int) -> None:
+        """Raises `Diverged` unless losses and weights are finite after `step` steps of the run."""
+        self.look(step - self.epoch * self.steps_per_epoch)
+        require_finite_weights(self.epoch, self.model)
 
     def look(self, done: int) -> None:
         """Raises `Diverged` unless all of the first `done` steps of the epoch had a finite loss."""

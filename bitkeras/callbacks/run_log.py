@@ -6,7 +6,7 @@ import math
 
 import tensorflow as tf
 
-from bitkeras.callbacks.divergence import diverged
+from bitkeras.callbacks.divergence import diverged, require_finite_weights
 from bitkeras.evaluation.verdict import VERDICTS
 from bitkeras.runs import RunFolder
 
@@ -36,10 +36,7 @@ class RunLog(tf.keras.callbacks.Callback):
         """Stops the run on a loss or a weight that is no number, else records the epoch."""
         if not math.isfinite(logs["loss"]):
             raise diverged(epoch, f"the loss became {logs['loss']}")
-        # On a processor ReLU turns NaN into 0: a dead network can show a finite loss and finite features.
-        dead = [v.name for v in self.model.trainable_variables if not tf.reduce_all(tf.math.is_finite(v))]
-        if dead:
-            raise diverged(epoch, f"the weights became infinite or NaN ({len(dead)} variables, the first {dead[0]})")
+        require_finite_weights(epoch, self.model)
         logs["lr"] = float(tf.convert_to_tensor(self.model.optimizer.learning_rate))
         self.record(epoch + 1, logs)
 
@@ -52,7 +49,7 @@ class RunLog(tf.keras.callbacks.Callback):
         self.run.append_metrics(row)
         with self.writer.as_default(step=epoch):
             for name, value in numbers.items():
-                if name not in ("knn_chance", "num_images"):
+                if name != "knn_chance":
                     tf.summary.scalar(self.TAGS.get(name, f"features/{name}"), value)
         if "knn_chance" in numbers:
             with self.chance_writer.as_default(step=epoch):

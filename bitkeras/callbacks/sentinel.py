@@ -93,14 +93,16 @@ class CollapseSentinel(tf.keras.callbacks.Callback):
         raise UserError(f"Epoch {epoch} ends the run with {found}; {tried}{kept}. {_capital(self.verdict.remedy)}.")
 
     def _roll_back(self, epoch: int) -> None:
-        factor = float(self.rate_factor)
+        # Under several replicas the variable is one of each, and those are no number.
+        factor = float(self.rate_factor.read_value())
         done = round(math.log(factor, RATE_STEP))
         if not self.last_healthy or done >= MAX_ROLLBACKS:
             self._stop(epoch, f"{done} rollbacks have been made, each with a tenth of the rate; " if done else "")
         restored = self.rollback(self.last_healthy)
         # Behind the restoring: a checkpoint holds the factor of its own time.
         self.rate_factor.assign(factor * RATE_STEP)
-        self.bad_epochs = 0
+        # The checkpoint of this epoch will hold what was brought back.
+        self.bad_epochs, self.last_healthy = 0, epoch
         self.say(
             f"epoch {epoch}: {self.verdict.name}: {self.verdict.evidence}; back to the weights of epoch {restored}, "
             f"with {factor * RATE_STEP:g} of the learning rate (rollback {done + 1} of {MAX_ROLLBACKS})"

@@ -121,6 +121,7 @@ class ViewTrainer(Trainer):
 
     # No such default for `predictor`: Keras does not track a model that is set over an attribute of the class.
     predictor_scale = None
+
     def features(self, views: tf.Tensor, *, training: bool) -> tf.Tensor:
         """Views, [B, H, W, 3] -> features [B, D]."""
         # `training` is passed on by hand: a sub-model called without it runs BN in inference mode.
