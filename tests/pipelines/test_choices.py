@@ -24,7 +24,8 @@ QUICK_PROBE = ["--epochs=5", "--trials=1", "--nobaselines"]
 def pretrained(data_dir, run_dir, *more):
     cli.run("pretrain", pretrain_flags(data_dir, run_dir, "--epochs=1", *more))
     run = RunFolder(run_dir)
-    assert run.is_finished and all(np.isfinite(list(row.values())).all() for row in run.metrics())
+    numbers = [value for row in run.metrics() for name, value in row.items() if name != "verdict"]
+    assert run.is_finished and np.isfinite(numbers).all()
     return run
 
 

@@ -13,6 +13,7 @@ from bitkeras.data import read_source
 from bitkeras.data.batches import image_batches, view_batches
 from bitkeras.data.splits import load_split
 from bitkeras.evaluation.metrics import balanced_accuracy
+from bitkeras.evaluation.verdict import VERDICTS
 from bitkeras.runs import RunFolder
 from export.predict import predict_files
 from pipelines import cli, pretrain, trainers
@@ -20,14 +21,15 @@ from pipelines import cli, pretrain, trainers
 pytestmark = pytest.mark.slow
 
 MEASURED = {"spread", "mean_pairwise_cosine", "std_to_mean", "rankme", "knn_balanced_accuracy", "knn_chance"}
-TRAINED = {"loss", "lr", "images_per_second"}
+MEASURED |= {"explained_variance_auc", "uniformity", "alignment", "projector_spread", "projector_rankme"}
+TRAINED = {"loss", "lr", "images_per_second", "verdict"}
 
 
 def events(folder):
     """(tag, step) -> array of every value in the event files of a folder."""
     return {
         (value.tag, event.step): tf.make_ndarray(value.tensor)
-        for file in folder.iterdir()
+        for file in folder.glob("events*")
         for event in tf.compat.v1.train.summary_iterator(str(file))
         for value in event.summary.value
     }
@@ -83,7 +85,8 @@ def test_every_epoch_has_every_number(road):
     assert [row["epoch"] for row in rows] == [0, 1, 2]
     for row in rows:
         assert set(row) == {"epoch", "num_images", *MEASURED, *(TRAINED if row["epoch"] else ())}
-        assert all(np.isfinite(value) for value in row.values())
+        assert all(np.isfinite(value) for name, value in row.items() if name != "verdict")
+        assert row.get("verdict", "healthy") in VERDICTS
         assert row["knn_chance"] == pytest.approx(1 / 7) and 0 <= row["knn_balanced_accuracy"] <= 1
         assert 1 <= row["rankme"] <= 12 and -1 <= row["mean_pairwise_cosine"] <= 1
     # 0.03 for 256 images, so 0.001875 for 16; the rate of steps 3 and 7 (from 0) of the 8 that half a cosine takes.
@@ -100,9 +103,12 @@ def test_tensorboard_holds_the_same_numbers(road):
         (tags.get(name, f"features/{name}"), row["epoch"]): value
         for row in rows
         for name, value in row.items()
-        if name not in ("epoch", "knn_chance", "num_images")
+        if name not in ("epoch", "knn_chance", "verdict")
     }
-    assert drawn.keys() == {*expected, ("views/pairs", 0)}
+    expected |= {("collapse/verdict", row["epoch"]): VERDICTS.index(row["verdict"]) for row in rows if "verdict" in row}
+    # The histograms of batch norm and the graph have tests of their own (test_board.py).
+    scalars = {key for key in drawn if not key[0].startswith(("bn_", "R14x0.25"))}
+    assert scalars == {*expected, ("views/pairs", 0)}
     np.testing.assert_allclose([float(drawn[key]) for key in expected], list(expected.values()), rtol=1e-6)
     chance = events(road.run_dir / "tensorboard" / "chance")
     assert chance.keys() == {("knn/balanced_accuracy", epoch) for epoch in (0, 1, 2)}
