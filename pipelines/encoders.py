@@ -76,10 +76,10 @@ def load_start(config: dict, pretrained: Pretrained, source: ImageSource, indice
         swap_from(original, encoder, swap)
         if swap.bn_calibrate:
             num_images = min(swap.bn_calibrate, len(indices))
+            images = whole_images(source, shuffled(indices, config)[:num_images], config)
             if swap.bn_init == "match":
-                chosen = shuffled(indices, config)[:num_images]
-                match_group_norm(encoder, original, whole_images(source, chosen, config))
-            calibrate(encoder, config, source, indices, num_images=num_images)
+                match_group_norm(encoder, original, images)
+            calibrate_batch_norm(encoder, images)
             messages.append(f"batch norm has its statistics from {num_images} images")
     return Start(encoder, original, messages)
 

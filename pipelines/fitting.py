@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import tensorflow as tf
 
+from bitkeras.backbones.recompute import recomputing
 from bitkeras.callbacks import Diverged, LossGuard, RunCheckpoint, Stopped, Throughput, make_progress
 from bitkeras.callbacks.profile import StepProfile, read_profile_steps
 from bitkeras.data.batches import Share, batch_indices
@@ -43,8 +44,23 @@ def begin(job: Job, records: Mapping[str, dict]) -> None:
         job.run.write_json(job.run.path / name, record)
 
 
-def take_up(job: Job, trainer: tf.keras.Model, **more: tf.Variable) -> RunCheckpoint:
-    """The checkpoints of a run, with the newest restored into `trainer` and into the variables in `more`."""
+def take_up(
+    job: Job, trainer: tf.keras.Model, network: tf.keras.Model, records: Mapping[str, dict], **more: tf.Variable
+) -> RunCheckpoint:
+    """Begins the run, or goes on with it.
+
+    Args:
+      trainer: compiled.
+      network: what it trains.
+      records: file names -> what is known of the start.
+      **more: further variables to keep.
+
+    Returns:
+      The checkpoints, with the newest restored into `trainer` and into the variables in `more`.
+    """
+    if job.conduct["recompute"]:
+        trainer.forward = recomputing(network)
+    begin(job, records)
     checkpoint = RunCheckpoint(
         trainer,
         job.run.checkpoints_path,

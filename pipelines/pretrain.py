@@ -15,7 +15,6 @@ import tensorflow as tf
 from bitkeras.backbones import BACKBONES, NORMS, STEMS
 from bitkeras.backbones.norm_swap import BN_INITS, SWAPS, WS
 from bitkeras.backbones.pretrained import STEM_INITS, Pretrained, read_pretrained
-from bitkeras.backbones.recompute import recomputing
 from bitkeras.callbacks import RunLog
 from bitkeras.callbacks.profile import read_profile_steps
 from bitkeras.callbacks.sentinel import ON_COLLAPSE, CollapseSentinel
@@ -203,10 +202,7 @@ def train(job: Job, encoder: tf.keras.Model, records: dict[str, dict]) -> tf.ker
         tf.keras.utils.set_random_seed(config["seed"] + 1)
         rate_factor = tf.Variable(1.0, trainable=False)
         trainer = build_trainer(config, trained, job.steps_per_epoch, rate_factor=rate_factor)
-        if job.conduct["recompute"]:
-            trainer.forward = recomputing(trained)
-        begin(job, records)
-        checkpoint = take_up(job, trainer, rate_factor=rate_factor)
+        checkpoint = take_up(job, trainer, trained, records, rate_factor=rate_factor)
     steps_done = checkpoint.steps_done
     if not steps_done and config["weights"] != "none" and not records:
         raise UserError(f"The checkpoints in {run.checkpoints_path} are gone; delete that folder to start over.")

@@ -14,7 +14,6 @@ import tensorflow as tf
 
 from bitkeras.backbones import BACKBONES, STEMS, build_backbone
 from bitkeras.backbones.checkpoints import graph_variables
-from bitkeras.backbones.recompute import recomputing
 from bitkeras.backbones.released import write_hub_module, write_npz
 from bitkeras.callbacks import AccuracyMonitor, RunLog
 from bitkeras.callbacks.profile import read_profile_steps
@@ -36,7 +35,7 @@ from pipelines.distribution import (
     require_divisible,
     starting_over_without_peers,
 )
-from pipelines.fitting import CONDUCT, begin, define_conduct_flags, fit, take_up
+from pipelines.fitting import CONDUCT, define_conduct_flags, fit, take_up
 from pipelines.job import Job
 from pipelines.runtime import say
 
@@ -134,10 +133,7 @@ def train(job: Job, classifier: tf.keras.Model) -> tf.keras.Model:
     with job.strategy.scope():
         trained = copy_onto(job.strategy, classifier, lambda: build_classifier(config, job.source))
         trainer = build_trainer(config, trained, job.steps_per_epoch)
-        if job.conduct["recompute"]:
-            trainer.forward = recomputing(trained)
-        begin(job, {})
-        checkpoint = take_up(job, trainer)
+        checkpoint = take_up(job, trainer, trained, {})
     job.run.drop_metrics_after(checkpoint.steps_done // job.steps_per_epoch)
 
     def batches(start_step: int, share: Share) -> tf.data.Dataset:

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from bitkeras.backbones.checkpoints import HEAD, assign_weights, graph_variables
 from bitkeras.backbones.layers import StandardizedConv2D, standardize_kernel
+from bitkeras.backbones.stages import layer_inputs
 
 WS = ("raw", "fold", "keep")
 BN_INITS = ("default", "copy", "match")
@@ -132,28 +133,23 @@ def calibrate_batch_norm(model: tf.keras.Model, image_batches: Iterable[tf.Tenso
     # are gone only after as many passes as there are layers.
     if not batch_norms(model):
         return
-    num_readers = collections.Counter(id(tensor) for layer in model.layers for tensor in _inputs(layer))
+    num_readers = collections.Counter(id(tensor) for layer in model.layers for tensor in layer_inputs(layer))
     activations = {id(model.input): [np.asarray(images) for images in image_batches]}
     if not activations[id(model.input)]:
         raise ValueError("There are no images to calibrate batch norm on.")
     for layer in model.layers[1:]:
-        batches = [activations[id(tensor)] for tensor in _inputs(layer)]
+        batches = [activations[id(tensor)] for tensor in layer_inputs(layer)]
         if isinstance(layer, tf.keras.layers.BatchNormalization):
             mean, variance = _moments(batches[0])
             layer.moving_mean.assign(mean)
             layer.moving_variance.assign(variance)
-        for tensor in _inputs(layer):
+        for tensor in layer_inputs(layer):
             num_readers[id(tensor)] -= 1
             if not num_readers[id(tensor)]:
                 # Read for the last time: what remains in `batches` goes batch by batch.
                 del activations[id(tensor)]
         kept = {id(batch_list) for batch_list in activations.values()}
         activations[id(layer.output)] = _apply(layer, batches, release=[id(given) not in kept for given in batches])
-
-
-def _inputs(layer: tf.keras.layers.Layer) -> list:
-    """The tensors of the graph that a layer reads."""
-    return layer.inbound_nodes[0].keras_inputs
 
 
 def _apply(layer: tf.keras.layers.Layer, batches: list[list[np.ndarray]], *, release: list[bool]) -> list[np.ndarray]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import tensorflow as tf
 
 from bitkeras.backbones.norm_swap import batch_norms
-from bitkeras.backbones.stages import stage_layers
+from bitkeras.backbones.stages import layer_inputs, stage_layers
 
 
 def recomputing(encoder: tf.keras.Model) -> Callable[..., tf.Tensor]:
@@ -76,16 +76,11 @@ def _recomputed(layers: list[tf.keras.layers.Layer], x: tf.Tensor) -> tf.Tensor:
 def _run(layers: list[tf.keras.layers.Layer], x: tf.Tensor) -> tf.Tensor:
     """The output of the last layer, in training mode, where the first one reads `x`."""
     # Not a tf.keras.Model of the segment: that adds a second call to the history of each layer of the encoder.
-    values = {id(_inputs(layers[0])[0]): x}
+    values = {id(layer_inputs(layers[0])[0]): x}
     for layer in layers:
-        given = [values[id(tensor)] for tensor in _inputs(layer)]
+        given = [values[id(tensor)] for tensor in layer_inputs(layer)]
         values[id(layer.output)] = layer(given if len(given) > 1 else given[0], training=True)
     return values[id(layers[-1].output)]
-
-
-def _inputs(layer: tf.keras.layers.Layer) -> list:
-    """The tensors of the graph that a layer reads."""
-    return layer.inbound_nodes[0].keras_inputs
 
 
 class _Statistics(threading.local):

@@ -31,6 +31,11 @@ def stage_features(encoder: tf.keras.Model, image_batches: Iterable[tf.Tensor]) 
     return {name: np.concatenate(parts) for name, parts in zip(names, zip(*batches))}
 
 
+def layer_inputs(layer: tf.keras.layers.Layer) -> list:
+    """The tensors of the graph that a layer reads."""
+    return layer.inbound_nodes[0].keras_inputs
+
+
 def stage_layers(encoder: tf.keras.Model) -> dict[str, str]:
     """Stage -> name of the layer that gives its output."""
     names = [layer.name for layer in encoder.layers]

@@ -169,7 +169,6 @@ class RunCheckpoint(tf.keras.callbacks.Callback):
                 f"The checkpoint of {self.place(step)} could not be written ({_first_line(error)}); the one before is "
                 "kept. Make room or access and run the same command again."
             ) from error
-
         self._prune()
 
     def _prune(self) -> None:

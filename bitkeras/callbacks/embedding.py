@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from bitkeras.callbacks.monitors import evenly
 from bitkeras.files import written_atomically
 
 # px; a whole validation part of HAM10000 (2,003 images) makes a picture of 2,160 px and 7 MB.
@@ -23,8 +24,7 @@ _MAX_SIDE = 8192
 
 def projector_indices(indices: np.ndarray) -> np.ndarray:
     """At most `MAX_IMAGES` of `indices`, evenly spaced."""
-    num_kept = min(len(indices), MAX_IMAGES)
-    return np.asarray(indices)[np.arange(num_kept) * len(indices) // max(num_kept, 1)]
+    return evenly(indices, MAX_IMAGES)
 
 
 def write_projector(

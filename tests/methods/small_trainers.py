@@ -1,6 +1,10 @@
 """Small encoders, batches of views, and what the tests of every method do with them."""
 
 import contextlib
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
@@ -45,6 +49,14 @@ def precision(policy):
 
 def fit(trainer, batch, steps, verbose=0):
     return trainer.fit(tf.data.Dataset.from_tensors(batch).repeat(steps), verbose=verbose)
+
+
+def printed_by(program):
+    """The lines a program prints in a process of its own."""
+    command = [sys.executable, "-c", textwrap.dedent(program)]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout.strip().splitlines()
 
 
 def put_random(variables, seed=1):

@@ -1,14 +1,9 @@
 """What holds for every method alike."""
 
-import subprocess
-import sys
-import textwrap
-from pathlib import Path
-
 import numpy as np
 import pytest
 import tensorflow as tf
-from small_trainers import conv_encoder, fit, linear_encoder, precision, view_pair
+from small_trainers import conv_encoder, fit, linear_encoder, precision, printed_by, view_pair
 
 from bitkeras.backbones.bit_resnet import Architecture, build_bit_resnet
 from bitkeras.errors import UserError
@@ -187,15 +182,7 @@ for method in METHODS:
 @pytest.mark.slow
 def test_two_replicas_take_the_steps_of_one_with_the_same_global_batch():
     """Negatives, variances and batch statistics are those of the global batch, and BYOL's target moves once a step."""
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(TWO_REPLICAS)],
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        timeout=500,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    lines = [line.split() for line in done.stdout.strip().splitlines()[-len(METHODS) :]]
+    lines = [line.split() for line in printed_by(TWO_REPLICAS)[-len(METHODS) :]]
     assert [line[0] for line in lines] == list(METHODS)
     for method, num_weights, *numbers in lines:
         loss, other_loss, distance, least_moved = map(float, numbers)

@@ -1,10 +1,6 @@
-import subprocess
-import sys
-import textwrap
-from pathlib import Path
-
 import numpy as np
 import pytest
+from small_trainers import printed_by
 
 TWO_REPLICAS = """
 import numpy as np
@@ -40,14 +36,6 @@ for strategy in (tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["
 @pytest.mark.slow
 def test_two_replicas_take_the_steps_of_one_with_the_same_global_batch():
     """Loss and weight decay are shares of one step, not two steps."""
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(TWO_REPLICAS)],
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    one, two = (np.array(line.split(), float) for line in done.stdout.strip().splitlines()[-2:])
+    one, two = (np.array(line.split(), float) for line in printed_by(TWO_REPLICAS)[-2:])
     assert (one[0], two[0]) == (1, 2)
     np.testing.assert_allclose(two[1:], one[1:], rtol=1e-5)
