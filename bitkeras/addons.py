@@ -25,20 +25,48 @@ def _tensorflow_addons():
     return tensorflow_addons
 
 
-def progress_bar(*, epochs_done: int = 0) -> tf.keras.callbacks.Callback:
+def progress_bar(num_epochs: int, *, epochs_done: int = 0) -> tf.keras.callbacks.Callback:
     """A bar over all epochs with an ETA and one for the running epoch, for terminals.
 
     Args:
+      num_epochs: of the whole run.
       epochs_done: of an earlier run that this one goes on with.
+
+    Returns:
+      A callback for one `fit` after another, which has a `close` for a training that ends with an error.
     """
 
     class ProgressBar(_tensorflow_addons().callbacks.TQDMProgressBar):
+        # Else Keras waits for each step's numbers.
+        _supports_tf_logs = True
+
         def on_train_begin(self, logs=None):
             super().on_train_begin(logs)
+            bar = self.overall_progress_tqdm
             # `initial` keeps epochs that took no time here out of the rate.
-            self.overall_progress_tqdm.initial = self.overall_progress_tqdm.n = epochs_done
+            bar.total, bar.initial, bar.n = num_epochs, self.epochs_done, self.epochs_done
 
-    return ProgressBar(leave_epoch_progress=False)
+        def on_batch_end(self, batch, logs=None):
+            self.newest = logs
+            # Without the numbers: Addons would add them up after each step, and show means of running means.
+            super().on_batch_end(batch, {})
+
+        def on_epoch_end(self, epoch, logs=None):
+            super().on_epoch_end(epoch, logs)
+            self.epochs_done = epoch + 1
+
+        def format_metrics(self, logs=None, factor=1):
+            # Called twice a second; all else is in the line of the epoch.
+            return f"loss {float(self.newest['loss']):.4f}"
+
+        def close(self):
+            for bar in (self.epoch_progress_tqdm, self.overall_progress_tqdm):
+                if bar is not None:
+                    bar.close()
+
+    bar = ProgressBar(leave_epoch_progress=False, update_per_second=2)
+    bar.epochs_done = epochs_done
+    return bar
 
 
 def write_above_bar(line: str) -> None:

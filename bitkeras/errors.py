@@ -1,4 +1,4 @@
-"""The one exception a user is meant to read."""
+"""The exceptions a user is meant to read."""
 
 
 class UserError(Exception):
@@ -19,3 +19,8 @@ class Interrupted(Exception):
     def __init__(self, message: str, *, exit_status: int):
         super().__init__(message)
         self.exit_status = exit_status
+
+
+def first_line(error: Exception) -> str:
+    """What an error of TensorFlow says, without the page behind it."""
+    return (str(getattr(error, "message", error)).splitlines() or [type(error).__name__])[0]

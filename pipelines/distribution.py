@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import tempfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import tensorflow as tf
 
 from bitkeras.callbacks import checkpoint
 from bitkeras.data.batches import WHOLE, Share
-from bitkeras.errors import UserError
+from bitkeras.errors import UserError, first_line
 from bitkeras.runs import RunFolder
 from pipelines.runtime import say
 
@@ -45,11 +46,23 @@ def choose_strategy(name: str) -> tf.distribute.Strategy:
                 '{"cluster": {"worker": ["host0:12345", "host1:12345"]}, "task": {"type": "worker", "index": 0}}; it '
                 f"names {workers} workers now."
             )
-        return tf.distribute.MultiWorkerMirroredStrategy()
+        return _multi_worker()
     devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
     if len(devices) < 2:
         raise UserError("--strategy=mirrored needs at least two GPUs, and there are not; pass --strategy=one.")
     return tf.distribute.MirroredStrategy([device.name for device in devices])
+
+
+def _multi_worker() -> tf.distribute.Strategy:
+    try:
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    except LOST_PEER:
+        raise
+    except (tf.errors.OpError, RuntimeError, ValueError) as error:
+        raise UserError(
+            f"This worker cannot start as TF_CONFIG says, {os.environ['TF_CONFIG']} ({first_line(error)}); see that "
+            "its task is one of the cluster and that its address is this machine's, with a free port."
+        ) from error
 
 
 def _cluster_size() -> int:
@@ -132,24 +145,63 @@ def distributed(strategy: tf.distribute.Strategy, make_batches, step: int) -> tf
     return strategy.distribute_datasets_from_function(of_process)
 
 
-def require_same_step(strategy: tf.distribute.Strategy, step: int) -> None:
-    """UserError where the processes found different checkpoints, since then they do not share the run folder."""
-    if strategy.num_replicas_in_sync == 1:
+def require_same_run(strategy: tf.distribute.Strategy, step: int, *of_run) -> None:
+    """UserError where the processes are not at one step of one run.
+
+    Args:
+      step: that this process would go on after.
+      *of_run: what decides the weights, such as flags and the images; anything with a JSON form.
+    """
+    if not is_one_of_several(strategy):
         return
+    steps, runs = zip(*gather_from(strategy)([step, zlib.crc32(json.dumps(of_run).encode())]))
+    if len(set(steps)) > 1:
+        raise UserError(
+            f"The workers would go on after steps {', '.join(map(str, steps))}; every machine must see the same files "
+            "in --run_dir."
+        )
+    if len(set(runs)) > 1:
+        raise UserError(
+            "The workers were started with different flags, images or precisions; give the same command on every "
+            "machine, with --precision=float32 where their processors differ."
+        )
+
+
+def is_one_of_several(strategy: tf.distribute.Strategy) -> bool:
+    """True for a process that trains together with others."""
+    return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+
+
+def gather_from(strategy: tf.distribute.Strategy) -> Callable[[list[int]], list[list[int]]]:
+    """A function of some numbers to the numbers of every replica, which all processes must call at the same time."""
 
     @tf.function
-    def mean():
-        def of_replica():
-            return tf.distribute.get_replica_context().all_reduce("MEAN", tf.constant(float(step), tf.float64))
+    def gather(row):
+        return strategy.run(lambda: tf.distribute.get_replica_context().all_gather(row, axis=0))
 
-        return strategy.run(of_replica)
+    def gathered(numbers):
+        # Whole numbers up to 2^53 are exact in float64, for which every kind of device has collective operations.
+        rows = gather(tf.constant([numbers], tf.float64))
+        return strategy.experimental_local_results(rows)[0].numpy().astype(int).tolist()
 
-    found = float(strategy.experimental_local_results(mean())[0])
-    if abs(found - step) > 1e-6:
-        raise UserError(
-            f"This process would go on after step {step} and another one elsewhere; every machine must see the same "
-            "files in --run_dir."
-        )
+    return gathered
+
+
+class Agreement:
+    """Whether any of several processes was asked to stop; all of them know it at the same step.
+
+    Args:
+      asked_to_stop: whether this process was.
+      every: steps between questions, each of which waits for the devices.
+    """
+
+    def __init__(self, strategy: tf.distribute.Strategy, asked_to_stop: Callable[[], bool], *, every: int = 10):
+        self.gather, self.asked_to_stop, self.every, self.step = gather_from(strategy), asked_to_stop, every, 0
+
+    def is_made(self) -> bool:
+        """True where one was; to be called after every step, in all processes."""
+        self.step += 1
+        return self.step % self.every == 0 and any(map(any, self.gather([int(self.asked_to_stop())])))
 
 
 @contextlib.contextmanager
@@ -159,15 +211,16 @@ def starting_over_without_peers(strategy: tf.distribute.Strategy) -> Iterator[No
         yield
     except LOST_PEER as error:
         restarts = int(os.environ.get(_RESTARTS, 0)) + 1
-        if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        if not is_one_of_several(strategy):
             raise
         if restarts > MAX_RESTARTS:
             raise UserError(
                 f"Another worker was lost {restarts} times, and this one starts over {MAX_RESTARTS} times; look at the "
                 "other machines, then give the same command on all of them."
             ) from error
-        reason = (str(error.message).splitlines() or [""])[0]
-        say(f"another worker is lost ({reason}); starting over, {restarts} of {MAX_RESTARTS}, to wait for it")
+        say(
+            f"another worker is lost ({first_line(error)}); starting over, {restarts} of {MAX_RESTARTS}, to wait for it"
+        )
         os.environ[_RESTARTS] = str(restarts)
         sys.stdout.flush()
         sys.stderr.flush()
@@ -177,3 +230,8 @@ def starting_over_without_peers(strategy: tf.distribute.Strategy) -> Iterator[No
                 os.set_inheritable(int(number), int(number) < 3)
         arguments = getattr(sys, "orig_argv", [sys.executable, *sys.argv])
         os.execv(sys.executable, [sys.executable, *arguments[1:]])
+
+
+def forget_restarts() -> None:
+    """Counts lost workers anew: training has got on since the last one."""
+    os.environ.pop(_RESTARTS, None)

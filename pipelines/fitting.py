@@ -14,7 +14,14 @@ from bitkeras.data.batches import Share, batch_indices
 from bitkeras.data.splits import save_split
 from bitkeras.errors import UserError
 from pipelines.command_flags import CommandFlags
-from pipelines.distribution import STRATEGIES, distributed, require_same_step
+from pipelines.distribution import (
+    STRATEGIES,
+    Agreement,
+    distributed,
+    forget_restarts,
+    is_one_of_several,
+    require_same_run,
+)
 from pipelines.job import Job
 from pipelines.runtime import say
 from pipelines.stopping import noting_signals
@@ -71,7 +78,9 @@ def take_up(
         **more,
     )
     steps_done = checkpoint.restore()
-    require_same_step(job.strategy, steps_done)
+    # Images may lie elsewhere on each machine.
+    decisive = {**job.config, "data_dir": None}
+    require_same_run(job.strategy, steps_done, decisive, job.source.image_ids.tolist())
     if steps_done:
         say(f"going on after {checkpoint.place(steps_done)} of {job.config['epochs']}")
     return checkpoint
@@ -96,14 +105,17 @@ def fit(
       UserError: the numbers have become NaN or infinite; the last good checkpoint is kept.
     """
     steps_per_epoch, num_epochs = job.steps_per_epoch, job.config["epochs"]
-    # Several processes would have to save at the same step, and each has signals of its own.
-    several = isinstance(job.strategy, tf.distribute.MultiWorkerMirroredStrategy)
     profile = _profile(job)
-    with contextlib.nullcontext() if several else noting_signals() as request, contextlib.ExitStack() as at_end:
-        if request is not None:
-            checkpoint.asked_to_stop = request.is_made
-        for one in profile:
-            at_end.callback(one.stop)
+    with noting_signals() as request, contextlib.ExitStack() as at_end:
+        checkpoint.asked_to_stop = request.is_made
+        last = make_progress(num_epochs, epochs_done=checkpoint.steps_done // steps_per_epoch)
+        if is_one_of_several(job.strategy):
+            # Each process has signals of its own, and all must save at the same step.
+            checkpoint.asked_to_stop = Agreement(job.strategy, request.is_made).is_made
+            last.append(tf.keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: forget_restarts()))
+        # What an error would leave open.
+        for end in (*(one.stop for one in profile), *(one.close for one in last if hasattr(one, "close"))):
+            at_end.callback(end)
         try:
             for epoch, epochs, steps in spans(checkpoint.steps_done, steps_per_epoch, num_epochs):
                 if steps < steps_per_epoch:
@@ -117,9 +129,11 @@ def fit(
                     initial_epoch=epoch,
                     epochs=epochs,
                     verbose=0,
-                    callbacks=[*first, *callbacks, checkpoint, *make_progress(num_epochs, epochs_done=epoch)],
+                    callbacks=[*first, *callbacks, checkpoint, *last],
                 )
         except Stopped as place:
+            if not request.is_made():
+                raise tf.errors.CancelledError(None, None, f"it was asked to stop after {place}") from None
             raise request.interrupted(str(place)) from None
         except Diverged as error:
             raise UserError(

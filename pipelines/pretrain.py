@@ -31,6 +31,7 @@ from pipelines.distribution import (
     copy_onto,
     desk,
     in_step,
+    is_one_of_several,
     require_divisible,
     starting_over_without_peers,
 )
@@ -97,7 +98,7 @@ def pretrain(run: RunFolder, config: dict, conduct: dict) -> None:
     """
     read_profile_steps(conduct["profile_steps"])
     strategy = choose_strategy(conduct["strategy"])
-    if conduct["on_collapse"] != "warn" and isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+    if conduct["on_collapse"] != "warn" and is_one_of_several(strategy):
         raise UserError(
             "Several machines may only be warned of a collapse, as each judges alone; leave --on_collapse out."
         )

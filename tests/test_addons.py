@@ -1,3 +1,4 @@
+import re
 import sys
 import warnings
 
@@ -80,15 +81,19 @@ def test_lamb_trains_under_a_schedule_and_goes_on_from_a_checkpoint(policy, tmp_
 def test_the_progress_bar_is_that_of_addons_and_goes_on_where_a_run_does():
     import tensorflow_addons
 
-    bar = addons.progress_bar(epochs_done=3)
+    bar = addons.progress_bar(6, epochs_done=3)
     assert isinstance(bar, tensorflow_addons.callbacks.TQDMProgressBar)
-    bar.set_params({"epochs": 5, "steps": 1, "metrics": []})
-    bar.on_train_begin()
-    for epoch in (3, 4):
-        bar.on_epoch_begin(epoch)
-        bar.on_epoch_end(epoch, {})
-    assert (bar.overall_progress_tqdm.n, bar.overall_progress_tqdm.total) == (5, 5)
-    bar.on_train_end()
+    model = tf.keras.Sequential([tf.keras.layers.Dense(1, input_shape=[1])])
+    model.compile("sgd", "mse")
+    # The words of the verdict are among an epoch's numbers.
+    words = tf.keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: logs.update(verdict="healthy"))
+    data = tf.data.Dataset.from_tensors((np.ones([2, 1]), np.ones([2, 1]))).repeat()
+    # The rest of an epoch, and those after it.
+    for first, end in ((3, 4), (4, 6)):
+        model.fit(data, steps_per_epoch=2, initial_epoch=first, epochs=end, verbose=0, callbacks=[words, bar])
+        assert (bar.overall_progress_tqdm.n, bar.overall_progress_tqdm.total) == (end, 6)
+    assert re.fullmatch(r"loss \d\.\d{4}", bar.epoch_progress_tqdm.desc)
+    bar.close()
 
 
 def test_addons_do_not_announce_their_end():
@@ -98,7 +103,7 @@ def test_addons_do_not_announce_their_end():
     assert not [str(warning.message) for warning in caught if "Addons" in str(warning.message)]
 
 
-@pytest.mark.parametrize("use", [addons.progress_bar, lambda: addons.lamb(0.1, weight_decay=0.0)])
+@pytest.mark.parametrize("use", [lambda: addons.progress_bar(1), lambda: addons.lamb(0.1, weight_decay=0.0)])
 def test_without_addons_one_sentence_says_so(use, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_addons", None)
     with pytest.raises(UserError, match="tensorflow-addons cannot be imported.*constraints.txt") as error:

@@ -7,7 +7,7 @@ import tensorflow as tf
 from bitkeras.callbacks.monitors import FeatureMonitor
 from bitkeras.callbacks.sentinel import MAX_ROLLBACKS, CollapseSentinel, throttled
 from bitkeras.errors import UserError
-from bitkeras.evaluation.verdict import COMPLETE_COLLAPSE, DIMENSIONAL_COLLAPSE, HEALTHY, NOT_OPTIMISING, VERDICTS
+from bitkeras.evaluation.verdict import COMPLETE_COLLAPSE, DIMENSIONAL_COLLAPSE, HEALTHY, NOT_OPTIMISING
 from bitkeras.methods import SimSiam
 
 SIZE, BATCH_SIZE, STEPS, EPOCHS, LR = 32, 64, 16, 5, 0.4
@@ -82,7 +82,7 @@ def train(data, *, method=SimSiam, lr=LR, epochs=EPOCHS, seed=0, **sentinel_opti
 
 
 def verdicts(sentinel):
-    return [VERDICTS[row["verdict"]] for row in sentinel.rows]
+    return [row["verdict"] for row in sentinel.rows]
 
 
 def test_a_healthy_run_is_never_flagged(data):
@@ -128,7 +128,7 @@ def play(sentinel, *epochs, first=1):
     for epoch, figures in enumerate(epochs, start=first):
         logs = {name: value for name, value in row(epoch, **figures).items() if name != "epoch"}
         sentinel.on_epoch_end(epoch - 1, logs)
-        codes.append(logs["verdict"])
+        codes.append(logs["verdict"].code)
         sentinel.action.on_epoch_end(epoch - 1, logs)
     return codes
 
@@ -162,9 +162,8 @@ def test_a_run_that_was_never_healthy_says_so():
 def test_a_run_that_goes_on_judges_as_one_that_was_not_stopped():
     whole = CollapseSentinel(on_collapse="stop", rows=[row(0)])
     play(whole, {}, {}, FEW)
-    # On record stands the verdict's name, and more than the sentinel needs.
-    recorded = [{**row, "verdict": VERDICTS[row["verdict"]], "lr": 0.1} for row in whole.rows]
-    resumed = CollapseSentinel(on_collapse="stop", rows=recorded)
+    # On record stands more than the sentinel needs.
+    resumed = CollapseSentinel(on_collapse="stop", rows=[{**row, "lr": 0.1} for row in whole.rows])
     for sentinel in (whole, resumed):
         with pytest.raises(UserError, match="Epoch 4 .*epoch 2 is the last"):
             play(sentinel, FEW, first=4)
@@ -198,6 +197,21 @@ def test_rollback_takes_the_last_healthy_epoch_and_a_tenth_of_the_rate_and_gives
     with pytest.raises(UserError, match=f"{MAX_ROLLBACKS} rollbacks have been made.*Lower --base_lr"):
         play(resumed, FEW, FEW, first=12)
     assert len(asked) == len(lines) == MAX_ROLLBACKS
+
+
+def test_a_run_that_goes_on_after_a_rollback_does_not_count_its_bad_epochs_anew():
+    asked, factor = [], tf.Variable(1.0)
+    options = {"on_collapse": "rollback", "rollback": lambda epoch: asked.append(epoch) or epoch, "rate_factor": factor}
+    whole = CollapseSentinel(rows=[row(0)], say=lambda _: None, **options)
+    play(whole, {}, {}, FEW, FEW)
+    at_once = CollapseSentinel(rows=whole.rows, **options)
+    play(whole, FEW, first=5)
+    assert [epoch.get("rollbacks") for epoch in whole.rows] == [None, 0, 0, 0, 0, 1]
+    later = CollapseSentinel(rows=whole.rows, **options)
+    # The checkpoint of the fourth epoch holds what the rollback brought back.
+    for sentinel, bad_epochs in ((at_once, 0), (later, 1)):
+        assert (sentinel.bad_epochs, sentinel.last_healthy, sentinel.rollbacks) == (bad_epochs, 4, 1)
+    assert asked == [2]
 
 
 def test_the_loss_after_a_rollback_is_not_measured_by_that_of_the_collapse():

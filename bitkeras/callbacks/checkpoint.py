@@ -8,7 +8,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from bitkeras.errors import UserError
+from bitkeras.errors import UserError, first_line
 
 # What a collective operation fails with when another machine is gone; saving and restoring hold such operations.
 LOST_PEER = (
@@ -91,12 +91,12 @@ class RunCheckpoint(tf.keras.callbacks.Callback):
             except (AssertionError, ValueError) as error:
                 raise UserError(
                     f"The checkpoint {path} cannot be restored, since it is of another network or optimizer, or of an "
-                    f"earlier bitkeras ({_first_line(error)}); pass another --run_dir, or delete its folder to start "
+                    f"earlier bitkeras ({first_line(error)}); pass another --run_dir, or delete its folder to start "
                     "over."
                 ) from error
             # IndexError and RuntimeError are what a cut-off file raises below TensorFlow's own exceptions.
             except (IndexError, RuntimeError, tf.errors.OpError) as error:
-                self.say(f"the checkpoint {path} is damaged ({_first_line(error)}), so the one before is taken")
+                self.say(f"the checkpoint {path} is damaged ({first_line(error)}), so the one before is taken")
                 damaged.append(path)
         if kept:
             raise UserError(
@@ -166,7 +166,7 @@ class RunCheckpoint(tf.keras.callbacks.Callback):
             raise
         except tf.errors.OpError as error:
             raise UserError(
-                f"The checkpoint of {self.place(step)} could not be written ({_first_line(error)}); the one before is "
+                f"The checkpoint of {self.place(step)} could not be written ({first_line(error)}); the one before is "
                 "kept. Make room or access and run the same command again."
             ) from error
         self._prune()
@@ -211,7 +211,3 @@ def _checkpoints_in(folder: Path) -> list[Path]:
 
 def _step_of(path: Path) -> int:
     return int(path.name.rpartition("-")[2])
-
-
-def _first_line(error: Exception) -> str:
-    return (str(getattr(error, "message", error)).splitlines() or [type(error).__name__])[0]

@@ -62,7 +62,7 @@ def make_progress(num_epochs: int, *, epochs_done: int = 0) -> list[tf.keras.cal
     if sys.stderr.isatty() and sys.stdout.isatty():
         from bitkeras.addons import progress_bar, write_above_bar
 
-        return [PlainProgress(num_epochs, write=write_above_bar), progress_bar(epochs_done=epochs_done)]
+        return [PlainProgress(num_epochs, write=write_above_bar), progress_bar(num_epochs, epochs_done=epochs_done)]
     return [PlainProgress(num_epochs)]
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import tensorflow as tf
 
 from bitkeras.callbacks.divergence import diverged, require_finite_weights
-from bitkeras.evaluation.verdict import VERDICTS
+from bitkeras.evaluation.verdict import Verdict
 from bitkeras.runs import RunFolder
 
 
@@ -24,6 +25,7 @@ class RunLog(tf.keras.callbacks.Callback):
         "knn_balanced_accuracy": "knn/balanced_accuracy",
         "test_accuracy": "test/accuracy",
         "verdict": "collapse/verdict",
+        "rollbacks": "collapse/rollbacks",
     }
 
     def __init__(self, run: RunFolder):
@@ -40,14 +42,16 @@ class RunLog(tf.keras.callbacks.Callback):
         logs["lr"] = float(tf.convert_to_tensor(self.model.optimizer.learning_rate))
         self.record(epoch + 1, logs)
 
-    def record(self, epoch: int, numbers: dict[str, float]) -> None:
-        """One row and one point for each number; epoch 0 is before training."""
-        numbers = {name: float(value) for name, value in numbers.items()}
-        row = {"epoch": epoch, **numbers}
-        if "verdict" in numbers:
-            row["verdict"] = VERDICTS[int(numbers["verdict"])]
-        self.run.append_metrics(row)
+    def record(self, epoch: int, numbers: dict[str, float | Verdict]) -> None:
+        """One row and one point for each number, and the verdict in words; epoch 0 is before training."""
+        found = numbers.get("verdict")
+        numbers = {name: float(value) for name, value in numbers.items() if name != "verdict"}
+        words = {"verdict": found.name, "evidence": found.evidence} if found else {}
+        self.run.append_metrics({"epoch": epoch, **numbers, **words})
         with self.writer.as_default(step=epoch):
+            if found:
+                numbers["verdict"] = float(found.code)
+                tf.summary.text("collapse/evidence", "; ".join(filter(None, dataclasses.astuple(found))))
             for name, value in numbers.items():
                 if name != "knn_chance":
                     tf.summary.scalar(self.TAGS.get(name, f"features/{name}"), value)

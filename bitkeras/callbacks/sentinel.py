@@ -16,7 +16,7 @@ RATE_STEP, MAX_ROLLBACKS = 0.1, 3
 
 
 class CollapseSentinel(tf.keras.callbacks.Callback):
-    """Adds `verdict` to an epoch's numbers, and does something about one that stays bad.
+    """Adds `verdict` to an epoch's numbers, and `rollbacks` where there may be some; acts on one that stays bad.
 
     It stands behind what measures and before what writes the numbers down; its `action` stands behind what writes
     them down and before the checkpoint, so that the epoch is on record and no checkpoint of it is made.
@@ -57,17 +57,35 @@ class CollapseSentinel(tf.keras.callbacks.Callback):
         self.action = tf.keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: self._act(epoch + 1))
         self.rows, self.told = [], set()
         self.bad_epochs, self.last_healthy = 0, 0
+        rollbacks = 0
         for row in rows:
+            rollbacks = self._forget_if_more(rollbacks, row.get("rollbacks", 0))
             self._judge(row)
+        # The last epoch's own is in no row yet.
+        self._forget_if_more(rollbacks, self.rollbacks)
+
+    @property
+    def rollbacks(self) -> int:
+        """How many have been made, with those before the run was stopped."""
+        # Under several replicas the variable is one of each, and those are no number.
+        return 0 if self.rate_factor is None else round(math.log(float(self.rate_factor.read_value()), RATE_STEP))
 
     def on_epoch_end(self, epoch, logs=None):
-        """Judges the epoch; `verdict` is its place in `VERDICTS`."""
-        logs["verdict"] = self._judge({"epoch": epoch + 1, **logs}).code
+        """Judges the epoch: a `Verdict`, and the number of rollbacks before it."""
+        if self.on_collapse == "rollback":
+            logs["rollbacks"] = self.rollbacks
+        logs["verdict"] = self._judge({"epoch": epoch + 1, **logs})
+
+    def _forget_if_more(self, before: int, rollbacks: int) -> int:
+        """A rollback behind the last row ended its bad epochs, and made it one to go back to; returns the new count."""
+        if rollbacks > before:
+            self.bad_epochs, self.last_healthy = 0, self.rows[-1]["epoch"]
+        return rollbacks
 
     def _judge(self, row: Mapping) -> Verdict:
         self.rows.append(row)
         self.verdict = verdict(self.rows, warmup_epochs=self.warmup_epochs)
-        self.rows[-1] = {**row, "verdict": self.verdict.code}
+        self.rows[-1] = {**row, "verdict": self.verdict.name}
         if self.verdict.name == HEALTHY:
             self.bad_epochs, self.last_healthy = 0, row["epoch"]
         else:
@@ -93,19 +111,18 @@ class CollapseSentinel(tf.keras.callbacks.Callback):
         raise UserError(f"Epoch {epoch} ends the run with {found}; {tried}{kept}. {_capital(self.verdict.remedy)}.")
 
     def _roll_back(self, epoch: int) -> None:
-        # Under several replicas the variable is one of each, and those are no number.
-        factor = float(self.rate_factor.read_value())
-        done = round(math.log(factor, RATE_STEP))
+        done = self.rollbacks
         if not self.last_healthy or done >= MAX_ROLLBACKS:
             self._stop(epoch, f"{done} rollbacks have been made, each with a tenth of the rate; " if done else "")
         restored = self.rollback(self.last_healthy)
         # Behind the restoring: a checkpoint holds the factor of its own time.
-        self.rate_factor.assign(factor * RATE_STEP)
+        factor = RATE_STEP ** (done + 1)
+        self.rate_factor.assign(factor)
         # The checkpoint of this epoch will hold what was brought back.
         self.bad_epochs, self.last_healthy = 0, epoch
         self.say(
             f"epoch {epoch}: {self.verdict.name}: {self.verdict.evidence}; back to the weights of epoch {restored}, "
-            f"with {factor * RATE_STEP:g} of the learning rate (rollback {done + 1} of {MAX_ROLLBACKS})"
+            f"with {factor:g} of the learning rate (rollback {done + 1} of {MAX_ROLLBACKS})"
         )
 
 

@@ -81,7 +81,7 @@ def verdict(rows: Sequence[Mapping], *, warmup_epochs: int = 0) -> Verdict:
 
     Args:
       rows: one mapping an epoch with what is known of `epoch` (1 is the first; 0 is before training), `loss`,
-        `verdict` (a name or a code) and the figures of `evaluation.collapse`; finite, in the order of training.
+        `verdict` (its name) and the figures of `evaluation.collapse`; finite, in the order of training.
       warmup_epochs: over which the learning rate rises from 0.
 
     Returns:
@@ -159,9 +159,7 @@ def _no_gain(rows: Sequence[Mapping], warmup_epochs: int) -> str:
 
 def _is_yardstick(row: Mapping) -> bool:
     """False for a row that cannot be measured by: a collapse has the best of all losses."""
-    value = row.get("verdict", HEALTHY)
-    name = value if isinstance(value, str) else VERDICTS[int(value)]
-    return "loss" in row and name not in (DIMENSIONAL_COLLAPSE, COMPLETE_COLLAPSE)
+    return "loss" in row and row.get("verdict") not in (DIMENSIONAL_COLLAPSE, COMPLETE_COLLAPSE)
 
 
 def _best(rows: Sequence[Mapping], name: str) -> float:

@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+# What is no number in a row of metrics.jsonl.
+WORDS = ("verdict", "evidence")
 
 
 def pretrain_flags(data_dir, run_dir, *more: str) -> list[str]:

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
-from small_road import fingerprint
+from small_road import WORDS, fingerprint
 
 from bitkeras.callbacks import RunCheckpoint
 from bitkeras.data import read_source
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 MEASURED = {"spread", "mean_pairwise_cosine", "std_to_mean", "rankme", "knn_balanced_accuracy", "knn_chance"}
 MEASURED |= {"explained_variance_auc", "uniformity", "alignment", "projector_spread", "projector_rankme"}
-TRAINED = {"loss", "lr", "images_per_second", "verdict"}
+TRAINED = {"loss", "lr", "images_per_second", *WORDS}
 
 
 def events(folder):
@@ -85,7 +85,7 @@ def test_every_epoch_has_every_number(road):
     assert [row["epoch"] for row in rows] == [0, 1, 2]
     for row in rows:
         assert set(row) == {"epoch", "num_images", *MEASURED, *(TRAINED if row["epoch"] else ())}
-        assert all(np.isfinite(value) for name, value in row.items() if name != "verdict")
+        assert all(np.isfinite(value) for name, value in row.items() if name not in WORDS)
         assert row.get("verdict", "healthy") in VERDICTS
         assert row["knn_chance"] == pytest.approx(1 / 7) and 0 <= row["knn_balanced_accuracy"] <= 1
         assert 1 <= row["rankme"] <= 12 and -1 <= row["mean_pairwise_cosine"] <= 1
@@ -103,12 +103,15 @@ def test_tensorboard_holds_the_same_numbers(road):
         (tags.get(name, f"features/{name}"), row["epoch"]): value
         for row in rows
         for name, value in row.items()
-        if name not in ("epoch", "knn_chance", "verdict")
+        if name not in ("epoch", "knn_chance", *WORDS)
     }
     expected |= {("collapse/verdict", row["epoch"]): VERDICTS.index(row["verdict"]) for row in rows if "verdict" in row}
     # The histograms of batch norm and the graph have tests of their own (test_board.py).
     scalars = {key for key in drawn if not key[0].startswith(("bn_", "R14x0.25"))}
-    assert scalars == {*expected, ("views/pairs", 0)}
+    told = {("collapse/evidence", row["epoch"]): row for row in rows if "evidence" in row}
+    assert scalars == {*expected, *told, ("views/pairs", 0)} and len(told) == 2
+    for key, row in told.items():
+        assert f"{row['verdict']}; {row['evidence']}" in drawn[key].item().decode()
     np.testing.assert_allclose([float(drawn[key]) for key in expected], list(expected.values()), rtol=1e-6)
     chance = events(road.run_dir / "tensorboard" / "chance")
     assert chance.keys() == {("knn/balanced_accuracy", epoch) for epoch in (0, 1, 2)}

@@ -1,14 +1,15 @@
 """The parts of a training command together: another method, less memory, TensorBoard, a verdict that ends the run."""
 
 import json
+import math
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from small_road import pretrain_flags
 
-from bitkeras.callbacks import sentinel
-from bitkeras.evaluation.verdict import COMPLETE_COLLAPSE, Verdict
+from bitkeras.callbacks import checkpoint, sentinel
+from bitkeras.evaluation.verdict import COMPLETE_COLLAPSE, HEALTHY, Verdict
 from bitkeras.runs import RunFolder
 from pipelines import cli
 
@@ -71,6 +72,29 @@ def test_a_collapse_may_end_the_run_and_the_bad_epoch_is_on_record(phantoms, tmp
     assert stopped.value.code == 1 and "complete collapse" in line and "all is one" in line and "Do otherwise" in line
     rows = [json.loads(line) for line in run.metrics_path.read_text().splitlines()]
     assert rows[-1]["verdict"] == COMPLETE_COLLAPSE and not run.is_finished
+
+
+def test_a_collapse_may_be_taken_back(phantoms, tmp_path, capsys, monkeypatch):
+    """The second and third epoch are called a collapse: the fourth starts from the weights of the first."""
+    run = RunFolder(tmp_path / "run")
+
+    def judged(rows, **_):
+        return Verdict(*((COMPLETE_COLLAPSE, "one", "else") if rows[-1]["epoch"] in (2, 3) else (HEALTHY, "all", "")))
+
+    monkeypatch.setattr(sentinel, "verdict", judged)
+    monkeypatch.setattr(checkpoint.RunCheckpoint, "_prune", lambda self: None)
+    cli.run("pretrain", pretrain_flags(phantoms, run.path, "--epochs=4", "--on_collapse=rollback"))
+    assert "epoch 3: complete collapse: one; back to the weights of epoch 1" in capsys.readouterr().out
+    rows = run.metrics()
+    assert [row.get("rollbacks") for row in rows] == [None, 0, 0, 0, 1]
+    # 0.03 for 256 images; half a cosine over 16 steps, of which each epoch's last is on record.
+    rates = [0.001875 * (1 + math.cos(math.pi * step / 16)) / 2 for step in (3, 7, 11, 15)]
+    assert [row["lr"] for row in rows[1:]] == pytest.approx([*rates[:3], rates[3] / 10], rel=1e-4)
+    taken_back, first = (tf.train.load_checkpoint(str(run.checkpoints_path / f"ckpt-{step}")) for step in (12, 4))
+    names = [name for name in first.get_variable_to_shape_map() if "kernel" in name or "moving_" in name]
+    assert len(names) > 20
+    for name in names:
+        np.testing.assert_array_equal(taken_back.get_tensor(name), first.get_tensor(name))
 
 
 @pytest.mark.parametrize(
