@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +82,8 @@ def load_start(config: dict, pretrained: Pretrained, source: ImageSource, indice
                 match_group_norm(encoder, original, images)
             calibrate_batch_norm(encoder, images)
             messages.append(f"batch norm has its statistics from {num_images} images")
+        else:
+            messages.append("batch norm starts at mean 0 and variance 1; --bn_calibrate takes them from images")
     return Start(encoder, original, messages)
 
 
@@ -130,11 +133,21 @@ def weights_record(config: dict, pretrained: Pretrained, source: ImageSource, sp
     facts = ("origin", "norm", "weight_standardization", "backbone", "stem")
     return {
         **{fact: getattr(pretrained, fact) for fact in facts},
+        "sha256": weights_checksum(pretrained.weights),
         "is_module": pretrained.module is not None,
         "agreement": agreement,
         "num_test_images": len(split.indices("test")),
         "num_seen_test_images": _num_seen(config, source.image_ids[split.indices("test")]),
     }
+
+
+def weights_checksum(weights: dict[str, np.ndarray]) -> str:
+    """SHA-256 of canonical names and float32 values, whatever file they came from."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(weights[name], np.float32))
+    return digest.hexdigest()
 
 
 def _num_seen(config: dict, image_ids: np.ndarray) -> int:

@@ -127,18 +127,12 @@ def pretrain_on(strategy: tf.distribute.Strategy, run: RunFolder, config: dict, 
     if config["deterministic"]:
         tf.config.experimental.enable_op_determinism()
     runtime.silence_compiler()
-    with runtime.precision_policy(config["precision"]), naming_bad_images(source):
+    with runtime.precision_policy(config["precision"]), naming_bad_images(source), runtime.naming_shortage(config):
         encoder, records = prepare(job, pretrained)
         # 3.7 GB for R152x4, which training has no use for.
         del pretrained
         gc.collect()
-        try:
-            encoder = train(job, encoder, records) if config["epochs"] else leave(job, encoder, records)
-        except tf.errors.ResourceExhaustedError as error:
-            raise UserError(
-                f"The memory does not hold a step of {config['batch_size']} images at {config['image_size']} px; pass "
-                "--recompute, a smaller --batch_size, --image_size or --backbone, and another --run_dir."
-            ) from error
+        encoder = train(job, encoder, records) if config["epochs"] else leave(job, encoder, records)
         draw_end(job, encoder)
     save_encoder(run.encoder_path, config, encoder)
     labelled = "" if source.labels is not None else " --dataset=image_folder --data_dir=LABELLED_IMAGES"

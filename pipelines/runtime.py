@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from bitkeras.data import ImageSource, read_source
 from bitkeras.data.source import require_folder
+from bitkeras.errors import UserError, first_line
 from bitkeras.runs import RunFolder
 from pipelines.command_flags import CommandFlags
 
@@ -64,6 +65,24 @@ def precision_policy(policy: str) -> Iterator[None]:
         yield
     finally:
         tf.keras.mixed_precision.set_global_policy(before)
+
+
+@contextlib.contextmanager
+def naming_shortage(config: dict) -> Iterator[None]:
+    """Turns TensorFlow's word for a memory and for a disk that is full into a UserError that says which it is."""
+    try:
+        yield
+    except tf.errors.ResourceExhaustedError as error:
+        # The system's text for ENOSPC, which its file system puts behind the name of the file.
+        if "No space left" in str(error.message):
+            raise UserError(
+                f"The disk is full ({first_line(error)}); make room and give the same command again, which goes on "
+                "from the last checkpoint."
+            ) from error
+        raise UserError(
+            f"The memory does not hold a step of {config['batch_size']} images at {config['image_size']} px; pass a "
+            "smaller --batch_size, --image_size or --backbone, with another --run_dir, or to a training --recompute."
+        ) from error
 
 
 def silence_compiler() -> None:

@@ -105,7 +105,7 @@ def upstream_on(strategy: tf.distribute.Strategy, run: RunFolder, config: dict, 
     say(f"precision {config['precision']}: {reason}")
     require_divisible(config["batch_size"], strategy)
     tf.keras.utils.set_random_seed(config["seed"])
-    with runtime.precision_policy(config["precision"]), naming_bad_images(source):
+    with runtime.precision_policy(config["precision"]), naming_bad_images(source), runtime.naming_shortage(config):
         classifier = build_classifier(config, source)
         say(f"{classifier.name}: {classifier.count_params():,} parameters, {len(source.class_names)} classes")
         classifier = train(job, classifier)

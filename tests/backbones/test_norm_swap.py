@@ -4,7 +4,13 @@ import tensorflow as tf
 
 from bitkeras.backbones import build_backbone
 from bitkeras.backbones.checkpoints import graph_variables
-from bitkeras.backbones.norm_swap import SWAPS, batch_norms, calibrate_batch_norm, swap_group_norm
+from bitkeras.backbones.norm_swap import (
+    SWAPS,
+    batch_norms,
+    calibrate_batch_norm,
+    match_group_norm,
+    swap_group_norm,
+)
 from bitkeras.backbones.stages import stage_features
 from bitkeras.data import read_source
 from bitkeras.data.batches import image_batches
@@ -130,6 +136,26 @@ def test_calibrated_statistics_are_those_of_inference(weights, images, ws, stem)
 
 
 @pytest.mark.real_data
+def test_matched_norms_give_the_moments_of_group_norm(released, weights, images):
+    """Recomputed from the outputs of whole networks; GN's mean of a channel differs from 0, and its size from 1."""
+    model = swapped(weights, ws="fold", bn_init="default")
+    batches = [images[:5], images[5:]]
+    match_group_norm(model, released, batches)
+    calibrate_batch_norm(model, batches)
+    names = [layer.name for layer in batch_norms(model)]
+    given, wanted = (
+        tf.keras.Model(network.input, [network.get_layer(name).output for name in names])(images)
+        for network in (model, released)
+    )
+    for name, ours, theirs in zip(names, given, wanted):
+        ours, theirs = (np.asarray(values, np.float64).reshape(-1, values.shape[-1]) for values in (ours, theirs))
+        np.testing.assert_allclose(ours.mean(0), theirs.mean(0), atol=2e-4 * theirs.std(), err_msg=name)
+        # Batch norm adds 1e-5 to a variance before it divides by it.
+        np.testing.assert_allclose(ours.std(0), theirs.std(0), rtol=2e-2, err_msg=name)
+        sign = np.sign(released.get_layer(name).gamma.numpy())
+        np.testing.assert_array_equal(np.sign(model.get_layer(name).gamma.numpy()), sign)
+
+
 def test_calibration_on_real_images(real_ham10000, weights):
     source = read_source("ham10000", real_ham10000)
     batches = list(image_batches(source, np.arange(0, 8000, 200), image_size=64, batch_size=16))

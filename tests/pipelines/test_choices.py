@@ -10,6 +10,7 @@ from small_road import WORDS, pretrain_flags
 from bitkeras.backbones import build_backbone
 from bitkeras.backbones.checkpoints import graph_variables
 from bitkeras.backbones.layers import GroupNormalization, StandardizedConv2D
+from bitkeras.callbacks import Throughput
 from bitkeras.data import read_source
 from bitkeras.data.cifar10 import CIFAR10_CLASSES
 from bitkeras.errors import UserError
@@ -17,6 +18,8 @@ from bitkeras.runs import RunFolder
 from pipelines import cli
 
 pytestmark = pytest.mark.slow
+
+HUGE_SCALE = 2.0**30
 
 QUICK_PROBE = ["--epochs=5", "--trials=1", "--nobaselines"]
 
@@ -124,3 +127,27 @@ def test_cifar10_keeps_its_test_part(phantoms, tmp_path):
     cli.run("probe", [f"--run_dir={run.path}", *QUICK_PROBE])
     predicted = (run.path / "probe" / "predictions.csv").read_text().splitlines()[1:]
     assert len(predicted) == 120 and all(line.startswith("test/") for line in predicted)
+
+
+def test_half_precision_survives_an_overflow(phantoms, tmp_path, monkeypatch):
+    """From a scale that overflows the scale halves, step by step, without a weight being touched, until one is."""
+    scales, counted = [], []
+
+    def begin(self, epoch, logs=None):
+        start(self, epoch, logs)
+        if epoch == 0:
+            self.model.optimizer._loss_scale._current_loss_scale.assign(HUGE_SCALE)
+
+    def end(self, epoch, logs=None):
+        finish(self, epoch, logs)
+        scales.append(float(self.model.optimizer.loss_scale))
+        counted.append(int(self.model.optimizer.iterations))
+
+    start, finish = Throughput.on_epoch_begin, Throughput.on_epoch_end
+    monkeypatch.setattr(Throughput, "on_epoch_begin", begin)
+    monkeypatch.setattr(Throughput, "on_epoch_end", end)
+    run = pretrained(phantoms, tmp_path / "run", "--precision=mixed_float16", "--epochs=5")
+    overflows = 20 - counted[-1]
+    assert 0 < overflows < 20 and scales[-1] == HUGE_SCALE / 2**overflows
+    weights = tf.keras.models.load_model(run.encoder_path).get_weights()
+    assert all(np.isfinite(weight).all() for weight in weights)

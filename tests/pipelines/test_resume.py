@@ -25,6 +25,17 @@ def begin(self, epoch, logs=None):
     self.epoch, self.started = epoch, 0.0
 Throughput.on_epoch_begin, Throughput.on_train_batch_end = begin, die
 """
+# After the first epoch no file may grow beyond 100 kB, which a checkpoint does: as on a full disk, a write fails.
+FULL_IN_EPOCH_2 = """
+import resource
+from bitkeras.callbacks import Throughput
+start = Throughput.on_epoch_begin
+def begin(self, epoch, logs=None):
+    start(self, epoch, logs)
+    if epoch == 1:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+Throughput.on_epoch_begin = begin
+"""
 GO_ON_AND_COMPARE = """
 from pipelines import cli
 import numpy as np, sys, tensorflow as tf
@@ -113,6 +124,36 @@ def test_a_run_that_diverges_names_the_step_and_the_images_and_keeps_its_checkpo
     assert [path.name for path in run.checkpoints_path.glob("*.index")] == ["ckpt-4.index"]
     cli.run("pretrain", flags)
     assert epochs(run.path) == [0, 1, 2] and all(np.isfinite(value).all() for value in weights(run.path))
+
+
+def test_a_run_that_cannot_write_keeps_what_it_has_and_goes_on_where_there_is_room(phantoms, tmp_path, capsys):
+    run, flags = RunFolder(tmp_path / "run"), pretrain_flags(phantoms, tmp_path / "run")
+    done = run_process("pretrain", *flags, code=FULL_IN_EPOCH_2)
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 1 and "checkpoint of epoch 2 could not be written" in line
+    assert "the one before is kept" in line and "Make room" in line
+    assert [path.name for path in run.checkpoints_path.glob("*.index")] == ["ckpt-4.index"] and not run.is_finished
+    cli.run("pretrain", flags)
+    assert "going on after epoch 1 of 2" in capsys.readouterr().out
+    assert epochs(run.path) == [0, 1, 2] and run.is_finished
+
+
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [
+        ("events.v2; No space left on device", "The disk is full (events.v2; No space left on device); make room"),
+        ("OOM when allocating tensor with shape[9,9]", "The memory does not hold a step of 16 images at 32 px"),
+    ],
+)
+def test_a_full_disk_is_not_taken_for_a_full_memory(reason, told, phantoms, tmp_path, capsys, monkeypatch):
+    def fail(*_):
+        raise tf.errors.ResourceExhaustedError(None, None, reason)
+
+    monkeypatch.setattr(progress.Throughput, "on_epoch_end", fail)
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["pretrain", *pretrain_flags(phantoms, tmp_path / "run")])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert stopped.value.code == 1 and told in line
 
 
 def test_an_absurd_rate_is_told_in_one_sentence(phantoms, tmp_path, capsys):

@@ -1,5 +1,6 @@
 """From GN weights to a BN encoder, its retention report, its calibration, and what is served in the end."""
 
+import hashlib
 import json
 
 import numpy as np
@@ -78,8 +79,11 @@ def test_no_epoch_leaves_a_finished_run_with_the_numbers_of_its_start(preserved)
     assert config.items() >= recorded.items() and config["stem_init"] is None
 
 
-def test_the_agreement_with_the_module_is_recorded(preserved):
+def test_the_agreement_with_the_module_is_recorded(preserved, original):
     known = record(preserved, "weights.json")
+    named = sorted((name, variable.numpy()) for name, variable in graph_variables(original).items())
+    held = b"".join(name.encode() + value.tobytes() for name, value in named)
+    assert known["sha256"] == hashlib.sha256(held).hexdigest()
     assert known["norm"] == "group" and known["backbone"] == "R14x0.25"
     assert known["agreement"]["input_range"] == "[0, 1]" and known["agreement"]["num_images"] == 8
     assert known["agreement"]["max_relative_difference"] < 1e-3 and known["agreement"]["distinct"]
