@@ -177,7 +177,8 @@ def gather_from(strategy: tf.distribute.Strategy) -> Callable[[list[int]], list[
 
     @tf.function
     def gather(row):
-        return strategy.run(lambda: tf.distribute.get_replica_context().all_gather(row, axis=0))
+        # A copy made here is on the device of the replica, which says where to gather.
+        return strategy.run(lambda: tf.distribute.get_replica_context().all_gather(tf.identity(row), axis=0))
 
     def gathered(numbers):
         # Whole numbers up to 2^53 are exact in float64, for which every kind of device has collective operations.

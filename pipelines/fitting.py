@@ -19,6 +19,7 @@ from pipelines.distribution import (
     Agreement,
     distributed,
     forget_restarts,
+    is_chief,
     is_one_of_several,
     require_same_run,
 )
@@ -158,6 +159,8 @@ def _profile(job: Job) -> list[StepProfile]:
 
 def _blame(job: Job, step: int) -> str:
     """Writes down the images of a step whose loss is no number; says where."""
+    if not is_chief(job.strategy):
+        return "the first worker has written down"
     order = {"batch_size": job.config["batch_size"], "seed": job.config["seed"], "step": step}
     names = job.source.image_ids[batch_indices(job.indices, **order)].tolist()
     job.run.write_json(job.run.path / "not_finite.json", {"step": step, "image_ids": names})
