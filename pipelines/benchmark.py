@@ -62,8 +62,9 @@ def benchmark(config: dict) -> dict[str, float]:
     """The numbers by name; rates are medians over the turns, ratios are of those medians.
 
     Returns:
-      views_per_second, step_images_per_second, memory_images_per_second, real_images_per_second, loop_to_step,
-      real_to_memory (1: nothing is lost), waiting_share (of the time of a real step), peak_memory_gb.
+      views_per_second, step_images_per_second, memory_images_per_second, memory_steps_per_second,
+      real_images_per_second, loop_to_step, real_to_memory (1: nothing is lost), waiting_share (of the time of a real
+      step), peak_memory_gb.
     """
     policy, reason = runtime.choose_precision(config["precision"])
     source = runtime.read_existing(config["dataset"], config["data_dir"])
@@ -154,6 +155,7 @@ def summary(turns: dict[str, list], config: dict) -> dict[str, float]:
         "views_per_second": 2 * images / seconds["views"],
         "step_images_per_second": images / seconds["step"],
         "memory_images_per_second": images / seconds["memory"],
+        "memory_steps_per_second": config["steps"] / seconds["memory"],
         "real_images_per_second": images / seconds["real"],
         "loop_to_step": seconds["step"] / seconds["memory"],
         "real_to_memory": seconds["memory"] / seconds["real"],
@@ -169,7 +171,7 @@ def lines(numbers: dict[str, float]) -> list[str]:
         f"input pipeline alone            {numbers['views_per_second']:9.1f} views/s",
         f"compiled step, batch in memory  {step:9.1f} images/s",
         f"training loop, batch in memory  {numbers['memory_images_per_second']:9.1f} images/s, "
-        f"{numbers['loop_to_step']:.3f} of the step",
+        f"{numbers['memory_steps_per_second']:.2f} steps/s, {numbers['loop_to_step']:.3f} of the step",
         f"training loop, real pipeline    {numbers['real_images_per_second']:9.1f} images/s, "
         f"{numbers['real_to_memory']:.3f} of that in memory",
         f"waiting for data                {numbers['waiting_share']:9.1%} of a step",

@@ -133,8 +133,11 @@ FORMS = {
     "form", [pytest.param(form, marks=pytest.mark.slow if "signature" in form else []) for form in FORMS]
 )
 def test_the_range_of_a_module_is_found(tmp_path, released, images, form):
+    import tensorflow_hub as hub
+
     compute, options, input_range, output = FORMS[form]
-    pretrained = read_pretrained(write_module(tmp_path / "module", released, compute, **options))
+    path = write_module(tmp_path / "module", released, compute, **options)
+    pretrained = read_pretrained(path)
     agreement = check_against_module(pretrained, NAME, images)
     assert (agreement["input_range"], agreement["output"]) == (input_range, output)
     assert agreement["other_range"] != input_range and agreement["distinct"]
@@ -142,6 +145,12 @@ def test_the_range_of_a_module_is_found(tmp_path, released, images, form):
     assert agreement["num_images"] == 8
     assert f"for its input range {input_range}" in agreement_line(agreement)
     json.dumps(agreement)
+    if "signature" not in form:
+        model = graph()
+        fill(model, pretrained)
+        ours = model(images if input_range == "[-1, 1]" else images * 2 - 1)
+        ours = logits(released, ours) if output == "logits" else ours
+        np.testing.assert_allclose(hub.load(path)(images), ours, rtol=1e-3, atol=1e-4)
 
 
 def test_a_handle_in_the_cache_of_tensorflow_hub(tmp_path, module, images, monkeypatch):
