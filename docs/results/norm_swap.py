@@ -32,6 +32,8 @@ from pipelines.encoder_scores import EncoderScores
 # On CIFAR-10, too, the views of the paper's HAM10000 runs, for one table of one method.
 FLAGS = "--flagfile=laptop --split=lesion --num_images=2560 --image_size=64 --base_lr=0.06".split()
 CALIBRATION_IMAGES = 1024
+# Whether fewer do as well where scale and offset are taken from them, too.
+FEWER_IMAGES = (64, 256)
 PROBE = {"trials": 3, "epochs": 100, "focal_gamma": 4.0, "knn_k": 20, "knn_temperature": 0.07, "seed": 0}
 METRIC = "balanced_accuracy"
 # The paper's probe takes every image alike; "weighted" takes every class alike.
@@ -50,7 +52,7 @@ def arms(weights: str, epochs: int, folder: Path) -> dict[str, list[str]]:
     for swap in SWAPS:
         ws, bn_init = swap.split("-")
         flags = [f"--weights={weights}", backbone, f"--ws={ws}", f"--bn_init={bn_init}"]
-        for images in (CALIBRATION_IMAGES,) if bn_init == "match" else (0, CALIBRATION_IMAGES):
+        for images in (*(FEWER_IMAGES if bn_init == "match" else (0,)), CALIBRATION_IMAGES):
             found[f"{swap} {images} 0"] = [*flags, f"--bn_calibrate={images}", "--epochs=0"]
         start = folder / f"{swap}_{CALIBRATION_IMAGES}_0"
         found[f"{swap} {CALIBRATION_IMAGES} {epochs}"] = [f"--weights={start}", trained]
