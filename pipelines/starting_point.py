@@ -12,6 +12,7 @@ from bitkeras.errors import UserError
 from bitkeras.runs import RunFolder
 
 SWAP_FLAGS = ("swap", "ws", "bn_init", "bn_calibrate")
+# On HAM10000 a network that keeps more of its function is not better after SimSiam (docs/results/norm_swap.md).
 DEFAULT_SWAP = "paper"
 DEFAULT_BACKBONE, DEFAULT_STEM = "R50x1", "imagenet"
 
@@ -124,8 +125,8 @@ def _swap(config: dict, pretrained: Pretrained) -> dict:
     swap = dataclasses.replace(preset, **{flag: value for flag, value in given.items() if flag != "swap"})
     if swap.bn_init == "match" and not swap.bn_calibrate:
         raise UserError(
-            "--bn_init=match takes scale and offset from the images of --bn_calibrate, which is 0; pass, for example, "
-            "--bn_calibrate=1024."
+            "--bn_init=match, which --swap=preserve stands for, takes scale and offset from the images of "
+            "--bn_calibrate, which is 0; pass --bn_calibrate=256, or --bn_init=copy."
         )
     # The name of what takes effect, so that one network has one record, however its flags were given.
     name = next((name for name, preset in SWAPS.items() if preset == swap), None)

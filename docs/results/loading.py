@@ -1,6 +1,7 @@
 """Time and peak memory of loading a full-size network, each way in a process of its own.
 
     python docs/results/loading.py R50x1
+    python docs/results/loading.py R152x4 npz   # only this row
 
 The weights are random and the same everywhere (tests/reference/bit_random_weights.py); they are written to a
 temporary folder of twice their size.
@@ -60,19 +61,19 @@ def load(name: str, step: str, folder: Path) -> None:
     fill(build_backbone(name), pretrained)
 
 
-def main(name: str) -> None:
+def main(name: str, only: str | None = None) -> None:
     """Prints the rows of a table."""
     with tempfile.TemporaryDirectory() as folder:
-        for step, label in STEPS.items():
+        for step in ("write", only) if only else STEPS:
             told = subprocess.run(
                 [sys.executable, __file__, name, step, folder], check=True, stdout=subprocess.PIPE, text=True
             )
-            print(f"| {name} | {label} | {told.stdout.strip()} |", flush=True)
+            print(f"| {name} | {STEPS[step]} | {told.stdout.strip()} |", flush=True)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 2:
-        main(sys.argv[1])
+    if len(sys.argv) <= 3:
+        main(*sys.argv[1:])
     else:
         started = time.perf_counter()
         _, name, step, folder = sys.argv

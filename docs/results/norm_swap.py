@@ -143,6 +143,7 @@ def table(options: argparse.Namespace) -> None:
             )
         found.append(row)
     Path(__file__).with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
+    overview(found)
     for case in sorted({(row["dataset"], row["model"]) for row in found}):
         rows = [row for row in found if (row["dataset"], row["model"]) == case]
         print(f"\n{case[0]}, {case[1]}\n")
@@ -151,6 +152,23 @@ def table(options: argparse.Namespace) -> None:
         for arm in dict.fromkeys((row["network"], row["calibrated_on"], row["epochs"]) for row in rows):
             same = [row for row in rows if (row["network"], row["calibrated_on"], row["epochs"]) == arm]
             print("| " + " | ".join([*arm, *cells(same)]) + " |")
+
+
+def overview(found: list[dict]) -> None:
+    """Prints kNN and probe before and after SimSiam, means over the seeds, with a column for each case."""
+    cases = sorted({(row["dataset"], row["model"]) for row in found})
+    for kind in KINDS[:2]:
+        print(f"\n| {kind}, before -> after SimSiam | " + " | ".join(" ".join(case) for case in cases) + " |")
+        print("|---" * (1 + len(cases)) + "|")
+        for network in ("group", *SWAPS, "random"):
+            calibrated_on = "none" if network in ("group", "random") else str(CALIBRATION_IMAGES)
+            columns = []
+            for case in cases:
+                rows = [row for row in found if (row["dataset"], row["model"], row["network"]) == (*case, network)]
+                rows = [row for row in rows if row["calibrated_on"] == calibrated_on and kind in row["scores"]]
+                of_epochs = [[row["scores"][kind] for row in rows if row["epochs"] == e] for e in ("0", "20")]
+                columns.append(" -> ".join(f"{np.mean(scores):.3f}" if scores else "" for scores in of_epochs))
+            print(f"| {network} | " + " | ".join(columns) + " |")
 
 
 def compared(folder: Path, reference: Path) -> dict:

@@ -87,7 +87,7 @@ def test_weights_that_know_their_network_say_it(tmp_path, flags, expected):
         (["--weights=gn", "--backbone=R50x1"], "are of R26x0.25, and --backbone=R50x1"),
         (["--weights=gn-cifar", "--stem=imagenet"], "no 7x7 kernel"),
         (["--weights=gn", "--stem_init=crop"], "this run has the 7x7 stem"),
-        (["--weights=gn", "--ws=fold", "--bn_init=match", "--bn_calibrate=0"], "--bn_init=match .* which is 0"),
+        (["--weights=gn", "--ws=fold", "--bn_init=match", "--bn_calibrate=0"], "--bn_init=match, .* which is 0"),
         (["--weights=gn-cifar", "--stem=cifar", "--stem_init=random"], "these weights have a 3x3 one"),
     ],
 )

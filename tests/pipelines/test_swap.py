@@ -75,7 +75,7 @@ def test_no_epoch_leaves_a_finished_run_with_the_numbers_of_its_start(preserved)
         *("weights.json", "retention.json"),
     }
     config = preserved.config()
-    recorded = {"backbone": "R14x0.25", "stem": "imagenet", "swap": "preserve", "ws": "fold", "bn_init": "copy"}
+    recorded = {"backbone": "R14x0.25", "stem": "imagenet", "swap": "preserve", "ws": "fold", "bn_init": "match"}
     assert config.items() >= recorded.items() and config["stem_init"] is None
 
 
@@ -91,7 +91,7 @@ def test_the_agreement_with_the_module_is_recorded(preserved, original):
 
 def test_retention_is_that_of_the_two_networks(preserved, original, phantoms):
     report = record(preserved, "retention.json")
-    assert report["num_images"] == 72 and report["swap"] == {"ws": "fold", "bn_init": "copy", "bn_calibrate": 1024}
+    assert report["num_images"] == 72 and report["swap"] == {"ws": "fold", "bn_init": "match", "bn_calibrate": 256}
     images = pretraining_images(preserved, phantoms)
     encoder = tf.keras.models.load_model(preserved.encoder_path)
     before, after = (stage_features(network, [images]) for network in (original, encoder))
