@@ -83,6 +83,14 @@ def naming_shortage(config: dict) -> Iterator[None]:
             f"The memory does not hold a step of {config['batch_size']} images at {config['image_size']} px; pass a "
             "smaller --batch_size, --image_size or --backbone, with another --run_dir, or to a training --recompute."
         ) from error
+    except tf.errors.OpError as error:
+        # What a writer of summaries fails with, whatever its file system says.
+        if "events to" not in str(error.message):
+            raise
+        raise UserError(
+            f"TensorBoard's file could not be written ({first_line(error)}). Make room or access and give the same "
+            "command again, which goes on from the last checkpoint."
+        ) from error
 
 
 def silence_compiler() -> None:
