@@ -76,7 +76,7 @@ def decode_frame(encoded: bytes, runner: DecodeRunner) -> bytes:
     elif syntax in _JPEG_LS:
         pixels = imagecodecs.jpegls_decode(encoded)
     else:
-        # libjpeg fills up with grey what is missing. Frames are padded to an even length, with 00 or what passes for it.
+        # libjpeg fills up with grey what is missing. Frames are padded to an even length, with 00 or with ff.
         if not encoded.rstrip(b"\0\xff").endswith(b"\xff\xd9"):
             raise ValueError("the JPEG data are cut short")
         pixels = imagecodecs.jpeg8_decode(encoded)
