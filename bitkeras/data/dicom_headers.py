@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 # A frame of more pixels is damage or an attack: the largest detectors have 30 million.
-MAX_PIXELS = 2**28
+MAX_PIXELS = 200_000_000
 
 _ENDINGS = (".dcm", ".dicom")
 _TAGS = (
