@@ -18,7 +18,7 @@ from bitkeras.backbones.pretrained import STEM_INITS, Pretrained, read_pretraine
 from bitkeras.callbacks import RunLog
 from bitkeras.callbacks.profile import read_profile_steps
 from bitkeras.callbacks.sentinel import ON_COLLAPSE, CollapseSentinel
-from bitkeras.data import DATASETS, ImageSource, read_source
+from bitkeras.data import DATASETS, ImageSource
 from bitkeras.data.augment import VIEW_POLICIES
 from bitkeras.data.batches import WHOLE, Share, naming_bad_images, view_batches
 from bitkeras.data.splits import SPLITS, Split, load_split, with_fewer_to_train_on
@@ -115,7 +115,7 @@ def pretrain_on(strategy: tf.distribute.Strategy, run: RunFolder, config: dict, 
     if run.is_finished:
         say(f"{run.path}: pre-training is already finished ({run.encoder_path.name} is there); nothing to do.")
         return
-    source = read_source(config["dataset"], config["data_dir"])
+    source = runtime.read_images(config)
     say(source.summary())
     split = find_split(run, source, config)
     say(split.summary())

@@ -29,7 +29,7 @@ from pipelines.command_flags import CommandFlags
 from pipelines.encoder_scores import EncoderScores
 from pipelines.encoders import calibrate, save_encoder
 from pipelines.pretrain import find_split
-from pipelines.runtime import read_existing, say
+from pipelines.runtime import READER_OPTIONS, define_reader_flags, read_existing, say
 
 AS_PRETRAINED = "as_pretrained"
 
@@ -38,6 +38,7 @@ FLAGS.text("run_dir", None, "A run that `bitkeras pretrain` has finished.", requ
 FLAGS.text("name", "probe", "Folder of this probe below the run; another one for other flags.")
 FLAGS.choice("dataset", AS_PRETRAINED, [AS_PRETRAINED, *DATASETS], "Images to probe on; another set needs --data_dir.")
 FLAGS.text("data_dir", None, "The folder of the images; none: where pre-training found them.")
+define_reader_flags(FLAGS)
 FLAGS.choice("split", "paper", SPLITS, "Of another --dataset; the run's own images keep the run's split.")
 FLAGS.integer("trials", 3, "Linear classifiers with different seeds, averaged.", at_least=1)
 FLAGS.integer("epochs", 100, "Passes over the labelled training part.", at_least=1)
@@ -184,12 +185,18 @@ def probed_encoder_path(run: RunFolder, name: str) -> Path:
 def read_probed(config: dict, options: dict, data_dir: str | None) -> ImageSource:
     """The images that a probe with `options` is about."""
     if options["dataset"] == AS_PRETRAINED:
-        return read_existing(config["dataset"], data_dir or config["data_dir"])
+        for option in READER_OPTIONS:
+            if options.get(option) is not None:
+                raise UserError(
+                    f"--{option}={options[option]} is for another --dataset, and the run's own images are read as "
+                    "they were; leave it out or pass --dataset too."
+                )
+        return read_existing(config, data_dir)
     if data_dir is None:
         raise UserError(
             f"--dataset={options['dataset']} is not what the run was trained on; say where with --data_dir."
         )
-    return read_existing(options["dataset"], data_dir)
+    return read_existing(options, data_dir)
 
 
 def find_probed_split(run: RunFolder, results: RunFolder, source: ImageSource, options: dict) -> Split:

@@ -17,7 +17,7 @@ from bitkeras.backbones.checkpoints import graph_variables
 from bitkeras.backbones.released import write_hub_module, write_npz
 from bitkeras.callbacks import AccuracyMonitor, RunLog
 from bitkeras.callbacks.profile import read_profile_steps
-from bitkeras.data import DATASETS, ImageSource, read_source
+from bitkeras.data import DATASETS, ImageSource
 from bitkeras.data.batches import Share, labelled_batches, naming_bad_images
 from bitkeras.data.splits import SPLITS, Split, load_split, with_fewer_to_train_on
 from bitkeras.errors import UserError
@@ -94,7 +94,7 @@ def upstream_on(strategy: tf.distribute.Strategy, run: RunFolder, config: dict, 
     if run.is_finished:
         say(f"{run.path}: training is already finished ({run.encoder_path.name} is there); nothing to do.")
         return
-    source = read_source(config["dataset"], config["data_dir"])
+    source = runtime.read_images(config)
     say(source.summary())
     if source.labels is None:
         raise UserError(

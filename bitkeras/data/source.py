@@ -6,6 +6,7 @@ import collections
 import dataclasses
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,10 @@ class ImageSource:
       groups: [N] str, the lesion of each image, or None where every image stands for itself.
       official_test: [N] bool, True for a released test part, or None where there is none.
       notes: what the reader passed over, told in the summary.
+      facts: column name -> [N] str, what else is known of each image ("age", "sex", "site", "source", ...), "" where it
+        is missing; for evaluation, never an input.
+      converted: index -> encoded bytes, JPEG or PNG, of images that are neither files nor held as TensorFlow reads
+        them; None where `paths` or `encoded` say it all. It may be called from several threads at once.
     """
 
     name: str
@@ -45,6 +50,8 @@ class ImageSource:
     groups: np.ndarray | None = None
     official_test: np.ndarray | None = None
     notes: tuple[str, ...] = ()
+    facts: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    converted: Callable[[int], bytes] | None = None
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -54,7 +61,12 @@ class ImageSource:
         indices = np.asarray(indices, dtype=np.int64)
         fields = ("image_ids", "paths", "encoded", "labels", "groups", "official_test")
         held = {field: getattr(self, field) for field in fields}
-        return dataclasses.replace(self, **{field: v[indices] for field, v in held.items() if v is not None})
+        taken = {field: v[indices] for field, v in held.items() if v is not None}
+        taken["facts"] = {name: values[indices] for name, values in self.facts.items()}
+        if self.converted is not None:
+            whole = self.converted
+            taken["converted"] = lambda index: whole(int(indices[index]))
+        return dataclasses.replace(self, **taken)
 
     def location(self, index: int) -> str:
         """Where a person finds image `index`: its file, or its id where it is a record of a batch file."""
@@ -62,6 +74,8 @@ class ImageSource:
 
     def read(self, index: int) -> bytes:
         """The encoded bytes of image `index`."""
+        if self.converted is not None:
+            return self.converted(index)
         return self.encoded[index] if self.paths is None else Path(self.paths[index]).read_bytes()
 
     def summary(self) -> str:
