@@ -11,6 +11,7 @@ from bitkeras.archives.examples import FORMAT, make_example
 from bitkeras.archives.pictures import Unusable, read_picture
 from bitkeras.archives.shards import Place, read_shard
 from bitkeras.archives.stage import Stage
+from bitkeras.data import ImageSource
 from bitkeras.data.tfrecord import CLASS, ID, IMAGE
 from bitkeras.errors import UserError
 
@@ -43,29 +44,33 @@ class RecordWriter:
         Raises:
           UserError: it could not be written, or does not hold what was written to it.
         """
-        source, parts = read_shard(self.stage.table_path(shard), self.place)
-        bad, written = [], []
         with self.stage.written(shard) as path:
-            with tf.io.TFRecordWriter(path, _OPTIONS) as writer:
-                for index in range(len(source)):
-                    try:
-                        encoded = read_picture(source, index, image_size=self.image_size)
-                    except Unusable as reason:
-                        bad.append([str(source.image_ids[index]), source.location(index), str(reason)])
-                        continue
-                    part = None if parts is None else parts[index]
-                    writer.write(make_example(source, index, encoded, part=part))
-                    written.append((str(source.image_ids[index]), len(encoded)))
+            written, bad = self._write(path, *read_shard(self.stage.table_path(shard), self.place))
             found = _read_back(path)
             if found["images"] != written:
                 raise UserError(
-                    f"The shard {shard} holds {len(found['images'])} images, and {len(written)} were written to it, or "
-                    "others; the disk or the network is to blame. Give the same command again, which goes on from there."
+                    f"{len(written)} images were written to the shard {shard}, and {len(found['images'])} or others "
+                    "are in it, so its disk fails; give the same command again, which goes on from there."
                 )
         if bad and not self.keep_incomplete:
             self.stage.remove(shard)
         sizes = [size for _, size in found.pop("images")]
         self.stage.write_report(shard, {"num_images": len(sizes), "num_bytes": sizes, "bad": bad, **found})
+
+    def _write(self, path: str, source: ImageSource, parts: list[str] | None) -> tuple[list, list]:
+        """([(id, bytes of the encoded image)] of what was written, [[id, file, reason]] of what could not be)."""
+        written, bad = [], []
+        with tf.io.TFRecordWriter(path, _OPTIONS) as writer:
+            for index, image_id in enumerate(source.image_ids.tolist()):
+                try:
+                    encoded = read_picture(source, index, image_size=self.image_size)
+                except Unusable as reason:
+                    bad.append([image_id, source.location(index), str(reason)])
+                    continue
+                part = None if parts is None else parts[index]
+                writer.write(make_example(source, index, encoded, part=part))
+                written.append((image_id, len(encoded)))
+        return written, bad
 
 
 def _read_back(path: str) -> dict:

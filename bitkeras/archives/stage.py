@@ -24,7 +24,7 @@ class Stage:
     def __init__(self, output: str, record: str):
         self.output = output.rstrip("/") if is_remote(output) else os.path.abspath(output)
         parent, name = os.path.split(self.output)
-        if not name or parent.endswith(":/"):
+        if not name or parent.endswith(":"):
             raise UserError(f"{output} has no folder above it to write beside; pass a folder in it.")
         self.path, self.work = (os.path.join(parent, f".{name}.{kind}") for kind in ("partial", "work"))
         self.record = record
@@ -35,6 +35,11 @@ class Stage:
         Raises:
           UserError: there is something else, or it was made with other flags.
         """
+        complete = read_json(os.path.join(self.path, self.record))
+        if complete is not None:
+            # Stopped before it was renamed.
+            self._require_same(asked, complete["asked"], self.path)
+            self._rename()
         if not gfile.exists(self.output) or (gfile.isdir(self.output) and not gfile.listdir(self.output)):
             return None
         record = read_json(os.path.join(self.output, self.record)) if gfile.isdir(self.output) else None
@@ -94,18 +99,14 @@ class Stage:
                 gfile.remove(path)
 
     def publish(self, record: dict) -> None:
-        """Gives the output's name to all that was written, on a disk in one step.
+        """Gives the output's name to all that was written: on a disk in one step, in a bucket file by file.
 
         Args:
           record: what the job has found.
         """
         path = os.path.join(self.path, self.record)
         write_json(path, {"asked": read_json(self._job_path), **record}, beside=self._scratch)
-        if gfile.exists(self.output):
-            # An empty folder, as `finished` has seen.
-            gfile.rmtree(self.output)
-        gfile.rename(self.path, self.output)
-        self._clean_up()
+        self._rename()
 
     @property
     def _job_path(self) -> str:
@@ -114,6 +115,20 @@ class Stage:
     @property
     def _scratch(self) -> str:
         return os.path.join(self.work, "scratch")
+
+    def _rename(self) -> None:
+        if is_remote(self.output):
+            # A bucket has no folders to rename. The record comes last, so where it is, all is.
+            names = [os.path.relpath(os.path.join(folder, name), self.path) for folder, name in _files(self.path)]
+            for name in sorted(names, key=lambda name: (name == self.record, name)):
+                target = os.path.join(self.output, name)
+                gfile.makedirs(os.path.dirname(target))
+                gfile.rename(os.path.join(self.path, name), target, overwrite=True)
+            gfile.rmtree(self.path)
+        else:
+            # An empty folder, as `finished` has seen, gives way.
+            os.rename(self.path, self.output)
+        self._clean_up()
 
     def _clean_up(self) -> None:
         if gfile.exists(self.work):
@@ -134,6 +149,11 @@ class Stage:
                 f"{where} was started on other images or other facts about them; pass another folder, or delete this "
                 "one to start over."
             )
+
+
+def _files(path: str) -> list[tuple[str, str]]:
+    """(folder, name) of every file below `path`."""
+    return [(folder, name) for folder, _, names in gfile.walk(path) for name in names]
 
 
 def _flat(shard: str) -> str:
