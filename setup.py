@@ -14,6 +14,9 @@ def read_version():
     return re.search(r'^__version__ = "([^"]+)"$', text, re.MULTILINE).group(1)
 
 
+# pydicom 3, which decodes single frames, is for Python 3.10 and later.
+DICOM = ["pydicom>=3,<4; python_version >= '3.10'", "imagecodecs; python_version >= '3.10'"]
+
 setup(
     name="bitkeras",
     version=read_version(),
@@ -41,7 +44,8 @@ setup(
     ],
     extras_require={
         "gpu": ["tensorflow[and-cuda]==2.15.1"],
-        "dev": ["pytest", "pytest-timeout", "pytest-xdist", "ruff"],
+        "dicom": DICOM,
+        "dev": ["pytest", "pytest-timeout", "pytest-xdist", "ruff", *DICOM],
     },
     entry_points={"console_scripts": ["bitkeras = pipelines.cli:main"]},
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import functools
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -99,7 +100,7 @@ def _find_images(table: Table, column: str) -> list[Path]:
     # Walked only where a cell is no path, which a table of a hundred thousand paths should not wait for.
     below = functools.lru_cache(maxsize=1)(lambda: _by_name(folder))
     paths = [_find_image(table.cell(row, column), table, row, below) for row in range(len(table.rows))]
-    for path, count in collections.Counter(paths).items():
+    for path, count in collections.Counter(map(os.path.realpath, paths)).items():
         if count > 1:
             raise UserError(f"{count} lines of {table.path} mean the file {path}; every image must stand once.")
     return paths

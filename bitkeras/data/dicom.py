@@ -11,10 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
-from bitkeras.data.dicom_headers import DicomFile, is_dicom, read_header
+from bitkeras.data.dicom_headers import is_dicom, read_header
 from bitkeras.data.dicom_pixels import parse_window, show_frame
+from bitkeras.data.png import stored_png
 from bitkeras.data.source import ImageSource, find_files, require_folder
 from bitkeras.data.tables import facts_of
 from bitkeras.errors import UserError
@@ -57,7 +57,7 @@ def read_dicom(data_dir: str | Path, *, dicom_window: str | None = None) -> Imag
         groups=_numbered([file.person for file in files])[which],
         notes=_notes(len(found) - len(files)),
         facts=facts_of([files[w].facts for w in which], {name: name for name in files[0].facts}),
-        converted=lambda index: _png(files[which[index]], int(frames[index]), window),
+        converted=lambda index: stored_png(show_frame(files[which[index]], int(frames[index]), window)),
     )
 
 
@@ -73,13 +73,7 @@ def single_frames(paths: list[Path], dicom_window: str | None) -> Callable[[Path
         if file is None or file.num_frames > 1:
             what = "no picture" if file is None else f"{file.num_frames} frames, and a line of a table means one image"
             raise UserError(f"The DICOM file {path} holds {what}; read such files with --dataset=dicom.")
-    return lambda path: _png(files[path], 0, window)
-
-
-def _png(file: DicomFile, frame: int, window: str | tuple[float, float] | None) -> bytes:
-    """Lossless; the fastest compression, since most of these bytes are decoded at once and forgotten."""
-    pixels = show_frame(file.path, file.syntax, frame, window)
-    return tf.io.encode_png(pixels if pixels.ndim == 3 else pixels[..., None], compression=1).numpy()
+    return lambda path: stored_png(show_frame(files[path], 0, window))
 
 
 def _numbered(people: list[tuple[str, ...]]) -> np.ndarray:

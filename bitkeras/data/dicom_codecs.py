@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import struct
 import warnings
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,8 @@ _JPEG_2000 = (
     *("1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.4.202", "1.2.840.10008.1.2.4.203"),
 )
 _BASELINE = "1.2.840.10008.1.2.4.50"
+# SOF0 to SOF15 without the three that mean something else, and that of JPEG-LS.
+_FRAME_MARKERS = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
 # The name is pydicom's.
 DECODER_DEPENDENCIES = {uid: ("numpy", "imagecodecs") for uid in (*_JPEG, *_JPEG_LS, *_JPEG_2000)}
 
@@ -68,24 +71,46 @@ def decode_frame(encoded: bytes, runner: DecodeRunner) -> bytes:
     import imagecodecs
 
     syntax = runner.transfer_syntax
+    rows, columns = _jpeg_2000_size(encoded) if syntax in _JPEG_2000 else _jpeg_size(encoded)
+    if (rows, columns) != (runner.rows, runner.columns):
+        # Before memory is taken for them.
+        raise ValueError(f"the data are {columns}x{rows} pixels, the header says {runner.columns}x{runner.rows}")
     if syntax in _JPEG_2000:
         pixels = imagecodecs.jpeg2k_decode(encoded)
         if runner.photometric_interpretation in ("YBR_ICT", "YBR_RCT"):
             # The transformation of colours is part of the format, and undone by whoever decodes it.
             runner.set_option("photometric_interpretation", "RGB")
-    elif syntax in _JPEG_LS:
-        pixels = imagecodecs.jpegls_decode(encoded)
     else:
-        # libjpeg fills up with grey what is missing. Frames are padded to an even length, with 00 or with ff.
+        # libjpeg fills up with grey what is missing, and CharLS can look for it for half a minute. Frames are padded to
+        # an even length, with 00 or with ff.
         if not encoded.rstrip(b"\0\xff").endswith(b"\xff\xd9"):
             raise ValueError("the JPEG data are cut short")
-        pixels = imagecodecs.jpeg8_decode(encoded)
-    if pixels.shape[:2] != (runner.rows, runner.columns):
-        raise ValueError(f"the data are {pixels.shape}, the header says {runner.rows}x{runner.columns}")
+        pixels = (imagecodecs.jpegls_decode if syntax in _JPEG_LS else imagecodecs.jpeg8_decode)(encoded)
     runner.set_option("bits_allocated", 8 * pixels.itemsize)
     if pixels.ndim == 3:
         runner.set_option("planar_configuration", 0)
     return pixels.tobytes()
+
+
+def _jpeg_size(encoded: bytes) -> tuple[int, int]:
+    """(rows, columns) as the frame header of JPEG or JPEG-LS data says."""
+    place = 2
+    while place + 9 <= len(encoded):
+        if encoded[place + 1] in _FRAME_MARKERS:
+            return int.from_bytes(encoded[place + 5 : place + 7], "big"), int.from_bytes(
+                encoded[place + 7 : place + 9], "big"
+            )
+        place += 2 + int.from_bytes(encoded[place + 2 : place + 4], "big")
+    raise ValueError("the JPEG data have no frame header")
+
+
+def _jpeg_2000_size(encoded: bytes) -> tuple[int, int]:
+    """(rows, columns) as the SIZ marker says, which stands right behind the start of the data."""
+    start = encoded.find(b"\xff\x4f\xff\x51")
+    if start < 0 or len(encoded) < start + 24:
+        raise ValueError("the JPEG 2000 data have no header")
+    right, bottom, left, top = struct.unpack(">4I", encoded[start + 8 : start + 24])
+    return bottom - top, right - left
 
 
 def plugin_for(syntax: str) -> str:

@@ -13,6 +13,8 @@ from bitkeras.errors import UserError
 if TYPE_CHECKING:
     from pydicom import Dataset
 
+    from bitkeras.data.dicom_headers import DicomFile
+
 PERCENTILE = "percentile"
 
 # Of the values that become black and white where a file says nothing: single hot pixels and burnt-in text do not count.
@@ -40,8 +42,8 @@ def parse_window(text: str | None) -> str | tuple[float, float] | None:
     )
 
 
-def show_frame(path: Path, syntax: str, frame: int, window: str | tuple[float, float] | None) -> np.ndarray:
-    """Frame `frame` of a file, uint8 [H, W] or [H, W, 3] in RGB.
+def show_frame(file: DicomFile, frame: int, window: str | tuple[float, float] | None) -> np.ndarray:
+    """Frame `frame` of a DICOM file, uint8 [H, W] or [H, W, 3] in RGB.
 
     Grey values go through the file's modality table or rescale slope, then through its table of values of interest or
     its first window; without either, 8-bit values stay as they are, and of others the percentiles 0.5 and 99.5 of the
@@ -49,8 +51,7 @@ def show_frame(path: Path, syntax: str, frame: int, window: str | tuple[float, f
     bits the upper 8.
 
     Args:
-      path: a DICOM file with pixels.
-      syntax: the UID of its transfer syntax.
+      file: as `read_header` gives it.
       frame: counted from 0.
       window: as `parse_window` returns it; a tuple is (centre, width) in the units of the modality, such as HU.
 
@@ -58,13 +59,13 @@ def show_frame(path: Path, syntax: str, frame: int, window: str | tuple[float, f
       UserError: the pixels cannot be decoded; the sentence names the file.
     """
     try:
-        stored, header = _decode(path, syntax, frame)
+        stored, header = _decode(file.path, file.syntax, frame)
         return _shown(stored, header, frame, window)
     except Exception as error:  # Neither pydicom nor its decoders promise a list of what damaged data raises.
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
-            f"The DICOM file {path} cannot be used because frame {frame} does not decode ({reason}); restore it from "
-            "where it came from."
+            f"The DICOM file {file.path} cannot be used because frame {frame} does not decode ({reason}); restore it "
+            "from where it came from."
         ) from error
 
 

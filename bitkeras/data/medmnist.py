@@ -14,9 +14,9 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
 from bitkeras.data.byte_ranges import ByteRanges, nameless_file
+from bitkeras.data.png import stored_png
 from bitkeras.data.source import ImageSource
 from bitkeras.errors import UserError
 
@@ -98,7 +98,7 @@ def read_medmnist(data_dir: str | Path) -> ImageSource:
         class_names=_class_names(file, int(labels.max()) + 1),
         official_test=part_of == "test" if "test" in names else None,
         facts={"released_part": part_of},
-        converted=lambda index: _png(np.frombuffer(pixels(index), np.uint8).reshape(shape)),
+        converted=lambda index: stored_png(np.frombuffer(pixels(index), np.uint8).reshape(shape)),
     )
 
 
@@ -176,8 +176,3 @@ def _class_names(file: Path, num_labels: int) -> tuple[str, ...]:
     """The names of the set that the file is called after, or the numbers where it is none of them."""
     names = CLASS_NAMES.get(file.stem.lower().partition("_")[0], ())
     return names if num_labels <= len(names) else tuple(str(label) for label in range(num_labels))
-
-
-def _png(pixels: np.ndarray) -> bytes:
-    """Lossless and hardly compressed: what is decoded at once is worth no time."""
-    return tf.io.encode_png(pixels if pixels.ndim == 3 else pixels[..., None], compression=0).numpy()

@@ -11,6 +11,7 @@ import collections
 import dataclasses
 import gzip
 import re
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -135,8 +136,10 @@ def _read_shard(shard: Path, image: str, kept: set[str]) -> Iterable[tuple[dict,
             offset += _BEFORE + len(record) + _AFTER
     except tf.errors.OpError as error:
         raise _damaged(shard, error.message.splitlines()[0]) from None
-    if is_gzip:
-        _require_whole_gzip(shard, offset)
+    length = _unpacked_length(shard, offset) if is_gzip else shard.stat().st_size
+    if length != offset:
+        # Half of a record's head, or gzip data that break off, are the end for TensorFlow's reader.
+        raise _damaged(shard, f"{offset:,} of its {length:,} bytes are whole records")
 
 
 def _features(record: bytes, where: str) -> dict:
@@ -151,20 +154,18 @@ def _features(record: bytes, where: str) -> dict:
     return {name: value[0] for name, value in values.items() if value}
 
 
-def _require_whole_gzip(shard: Path, num_bytes: int) -> None:
-    """UserError unless the shard unpacks to `num_bytes`: TensorFlow's reader takes broken off gzip data for the end."""
+def _unpacked_length(shard: Path, expected: int) -> int:
+    """Of gzip data, told by their last four bytes where these agree with what is expected, else by unpacking."""
     with open(shard, "rb") as file:
         file.seek(-4, 2)
-        if int.from_bytes(file.read(), "little") == num_bytes % 2**32:
-            return
+        if int.from_bytes(file.read(), "little") == expected % 2**32:
+            return expected
     # Files that were put together end with the length of the last.
     try:
         with gzip.open(shard) as file:
-            length = sum(map(len, iter(lambda: file.read(2**20), b"")))
-    except (OSError, EOFError, ValueError) as error:
+            return sum(map(len, iter(lambda: file.read(2**20), b"")))
+    except (OSError, EOFError, zlib.error) as error:
         raise _damaged(shard, str(error)) from None
-    if length != num_bytes:
-        raise _damaged(shard, f"{num_bytes:,} of its {length:,} bytes are records")
 
 
 def _damaged(shard: Path, reason: str) -> UserError:
