@@ -12,7 +12,7 @@ import numpy as np
 
 from bitkeras.data.dicom import single_frames
 from bitkeras.data.dicom_headers import is_dicom_name
-from bitkeras.data.source import IMAGE_ENDINGS, ImageSource, check_image_files, find_files, require_unique
+from bitkeras.data.source import IMAGE_ENDINGS, ImageSource, find_files, require_unique
 from bitkeras.data.tables import TABLE_ENDINGS, Table, facts_of, labels_of, read_table, split_names
 from bitkeras.errors import UserError
 
@@ -139,7 +139,6 @@ def _by_name(folder: Path) -> dict[str, list[Path]]:
 def _image_fields(paths: list[Path], dicom_window: str | None) -> dict:
     """`paths`, or `converted` where DICOM files are among them."""
     dicom = [path for path in paths if is_dicom_name(path)]
-    check_image_files([path for path in paths if not is_dicom_name(path)])
     if not dicom:
         if dicom_window:
             raise UserError(

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from bitkeras.data.named_images import find_named_images
-from bitkeras.data.source import ImageSource, check_image_files, find_files, require_folder, require_unique
+from bitkeras.data.source import ImageSource, find_files, require_folder, require_unique
 from bitkeras.data.tables import TABLE_ENDINGS, Table, facts_of, read_table
 from bitkeras.errors import UserError
 
@@ -40,7 +40,6 @@ def read_ham10000(data_dir: str | Path) -> ImageSource:
     image_ids = [row["image_id"] for row in rows]
     by_id, notes = find_named_images(files, dict.fromkeys(image_ids, table), folder)
     paths = [by_id[image_id] for image_id in image_ids]
-    check_image_files(paths)
     return ImageSource(
         name="ham10000",
         image_ids=np.array(image_ids),
