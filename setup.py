@@ -14,6 +14,8 @@ def read_version():
     return re.search(r'^__version__ = "([^"]+)"$', text, re.MULTILINE).group(1)
 
 
+# 2.69 is the last for Python 3.9, and 2.72 goes with the TFX 1.15 libraries.
+BEAM = ["apache-beam>=2.69,<2.73"]
 # pydicom 3, which decodes single frames, is for Python 3.10 and later.
 DICOM = ["pydicom>=3,<4; python_version >= '3.10'", "imagecodecs; python_version >= '3.10'"]
 
@@ -46,8 +48,9 @@ setup(
     ],
     extras_require={
         "gpu": ["tensorflow[and-cuda]==2.15.1"],
+        "beam": BEAM,
         "dicom": DICOM,
-        "dev": ["pytest", "pytest-timeout", "pytest-xdist", "ruff", *DICOM],
+        "dev": ["pytest", "pytest-timeout", "pytest-xdist", "ruff", *BEAM, *DICOM],
     },
     entry_points={"console_scripts": ["bitkeras = pipelines.cli:main"]},
 )

@@ -16,9 +16,8 @@ from bitkeras.data import DATASETS
 from bitkeras.data.source import require_folder
 from bitkeras.errors import UserError
 from pipelines.command_flags import CommandFlags
+from pipelines.images import define_bad_image_flag
 from pipelines.runtime import READER_OPTIONS, define_data_flags, say
-
-ON_BAD_IMAGE = ("error", "skip")
 
 # Flags that say how a job is carried out and not what comes out of it, so they may differ when it goes on.
 CONDUCT = ("data_dir", "worker_data_dir", "output_dir", "on_bad_image", "runner", "num_workers")
@@ -35,12 +34,7 @@ def define_archive_flags(flags_: CommandFlags, *, images_per_shard: int, num_wor
     define_data_flags(flags_, DATASETS)
     flags_.text("output_dir", None, "A new or empty folder; it appears when all is there.", required=True)
     flags_.integer("images_per_shard", images_per_shard, "At most; what a stop can cost a worker.", at_least=1)
-    flags_.choice(
-        "on_bad_image",
-        "error",
-        ON_BAD_IMAGE,
-        "error: nothing is published; skip: go without, up to 1 % of all. Either way bad_images.csv lists them.",
-    )
+    define_bad_image_flag(flags_)
     flags_.choice("runner", "DirectRunner", RUNNERS, "Of Apache Beam, whose own flags follow after a --.")
     flags_.integer("num_workers", num_workers, f"Threads of the DirectRunner; {workers}.", at_least=1)
     flags_.text(

@@ -22,8 +22,8 @@ def define_bad_image_flag(flags: CommandFlags) -> None:
         "on_bad_image",
         "error",
         ON_BAD_IMAGE,
-        "Where a new run finds images that cannot be used: stop, or go without and list them in bad_images.csv; above "
-        "1 % it always stops.",
+        "Where images are found that cannot be used: stop, or go without and list them in bad_images.csv; above 1 % it "
+        "always stops.",
     )
 
 

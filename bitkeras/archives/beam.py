@@ -25,6 +25,8 @@ def _apache_beam():
     logging.disable(logging.WARNING)
     try:
         import apache_beam
+        import apache_beam.options.pipeline_options
+        import apache_beam.utils.shared
     except ImportError as error:
         raise UserError(
             f"apache-beam cannot be imported ({error}); install the extra, pip install -c constraints.txt -e '.[beam]'."

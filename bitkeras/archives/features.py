@@ -10,10 +10,12 @@ import numpy as np
 import tensorflow as tf
 
 from bitkeras.archives.encoders import Embedder, Encoder
-from bitkeras.archives.pictures import Unusable, read_encoded, reason_of
+from bitkeras.archives.pictures import Unusable, read_encoded
 from bitkeras.archives.shards import Place, read_shard
 from bitkeras.archives.stage import Stage
 from bitkeras.data import ImageSource
+from bitkeras.data.bad_images import reason_of
+from bitkeras.data.silencing import decoders_silenced
 from bitkeras.errors import UserError
 
 
@@ -50,7 +52,9 @@ class FeatureWriter:
         # Where no image can be used there are still columns.
         kept, features, bad = [], [np.zeros([0, self._embedder.num_features], np.float32)], []
         for start in range(0, len(source), self.batch_size):
-            of_batch, indices, reasons = self._batch(source, range(start, min(start + self.batch_size, len(source))))
+            with decoders_silenced():
+                batch = range(start, min(start + self.batch_size, len(source)))
+                of_batch, indices, reasons = self._batch(source, batch)
             kept += indices
             features += of_batch
             bad += [[str(source.image_ids[index]), source.location(index), reason] for index, reason in reasons]

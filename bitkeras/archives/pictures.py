@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
-
 import tensorflow as tf
 
 from bitkeras.archives.examples import format_of
 from bitkeras.data import ImageSource
-from bitkeras.data.preprocess import decode_image
+from bitkeras.data.bad_images import reason_of
+from bitkeras.data.decoding import decode_image
 
 # Of what is made smaller. The colours keep their full resolution, since lesions are told apart by them.
 JPEG_QUALITY = 95
@@ -31,12 +30,12 @@ def read_picture(source: ImageSource, index: int, *, image_size: int | None = No
     """
     encoded = read_encoded(source, index)
     try:
-        image = decode_image(tf.constant(encoded))
-        if image_size is None or min(image.shape[:2]) <= image_size:
-            return encoded
-        return _smaller(image, tf.constant(image_size), tf.constant(format_of(encoded) == "jpeg")).numpy()
+        image = decode_image(tf.constant(encoded), thorough=True)
     except tf.errors.OpError as error:
         raise Unusable(reason_of(error)) from None
+    if image_size is None or min(image.shape[:2]) <= image_size:
+        return encoded
+    return _smaller(image, tf.constant(image_size), tf.constant(format_of(encoded) == "jpeg")).numpy()
 
 
 def read_encoded(source: ImageSource, index: int) -> bytes:
@@ -46,20 +45,9 @@ def read_encoded(source: ImageSource, index: int) -> bytes:
       Unusable: it cannot be read.
     """
     try:
-        encoded = source.read(index)
-    except OSError as error:
-        raise Unusable(f"it cannot be read ({error.strerror or error})") from None
+        return source.read(index)
     except Exception as error:  # A source that converts its images may raise anything; its text is the reason.
-        raise Unusable(str(error) or type(error).__name__) from None
-    if not encoded:
-        raise Unusable("it is empty (0 bytes)")
-    return encoded
-
-
-def reason_of(error: tf.errors.OpError) -> str:
-    """What TensorFlow's decoder says, without the graph around it."""
-    kept = re.sub(r"\{\{.*?\}\}|\[Op:.*|\s*\[\[.*|\n.*|^.*Detected at node.*$", "", error.message).strip()
-    return f"it is damaged or cut short ({kept or 'it does not decode'})"
+        raise Unusable(reason_of(error)) from None
 
 
 @tf.function(

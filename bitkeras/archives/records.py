@@ -12,6 +12,7 @@ from bitkeras.archives.pictures import Unusable, read_picture
 from bitkeras.archives.shards import Place, read_shard
 from bitkeras.archives.stage import Stage
 from bitkeras.data import ImageSource
+from bitkeras.data.silencing import decoders_silenced
 from bitkeras.data.tfrecord import CLASS, ID, IMAGE
 from bitkeras.errors import UserError
 
@@ -44,7 +45,7 @@ class RecordWriter:
         Raises:
           UserError: it could not be written, or does not hold what was written to it.
         """
-        with self.stage.written(shard) as path:
+        with decoders_silenced(), self.stage.written(shard) as path:
             written, bad = self._write(path, *read_shard(self.stage.table_path(shard), self.place))
             found = _read_back(path)
             if found["images"] != written:

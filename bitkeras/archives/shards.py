@@ -13,6 +13,7 @@ import numpy as np
 
 from bitkeras.archives.storage import read_bytes, read_json
 from bitkeras.data import ImageSource, read_source
+from bitkeras.data.conversion import decodable
 
 # The last place that was read and what was found there: with the direct runner workers are in the process of the job.
 _held: tuple[Place, ImageSource] | None = None
@@ -125,5 +126,5 @@ def read_shard(path: str, place: Place) -> tuple[ImageSource, list[str] | None]:
     paths = [place.path_for_workers(path) for path in table["paths"]]
     files = ImageSource(name=place.dataset, paths=np.array(paths), **known)
     if place.worker_data_dir is not None:
-        files = dataclasses.replace(files, converted=lambda index: read_bytes(paths[index]))
+        files = dataclasses.replace(files, converted=lambda index: decodable(read_bytes(paths[index])))
     return files, table["parts"]

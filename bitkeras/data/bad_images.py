@@ -6,12 +6,10 @@ paints grey without an error, so all data is looked at.
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import dataclasses
-import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -21,6 +19,7 @@ import tensorflow as tf
 from bitkeras.data.conversion import read_pixels
 from bitkeras.data.decoding import decode_image
 from bitkeras.data.reading import file_reader
+from bitkeras.data.silencing import decoders_silenced
 from bitkeras.data.source import ImageSource
 from bitkeras.errors import UserError
 from bitkeras.files import written_atomically
@@ -66,7 +65,7 @@ def find_bad_images(
 
     results = iter(tf.data.Dataset.range(len(source)).map(decode, num_parallel_calls=tf.data.AUTOTUNE))
     bad, indices = [], range(len(source))
-    with _decoders_silenced() as terminal:
+    with decoders_silenced() as terminal:
         for index in indices if progress is None else progress(indices, terminal):
             try:
                 next(results)
@@ -126,16 +125,21 @@ def load_bad_images(path: str | Path) -> list[BadImage]:
     return [BadImage(*row) for row in rows]
 
 
+def reason_of(error: Exception) -> str:
+    """What reading or decoding an image raised, as half a sentence."""
+    if isinstance(error, OSError):
+        return f"it cannot be read ({error.strerror or error})"
+    if isinstance(error, tf.errors.OpError):
+        return _of_tensorflow(error.message)
+    return str(error) or type(error).__name__
+
+
 def _reason(source: ImageSource, index: int) -> str:
     """Why image `index` cannot be used, or "" where it can at a second look."""
     try:
         decode_image(tf.constant(source.read(index)), thorough=True)
-    except OSError as error:
-        return f"it cannot be read ({error.strerror or error})"
-    except tf.errors.OpError as error:
-        return _of_tensorflow(error.message)
     except Exception as error:  # A source that converts its images may raise anything; its text is the reason.
-        return str(error) or type(error).__name__
+        return reason_of(error)
     return ""
 
 
@@ -144,21 +148,9 @@ def _of_tensorflow(message: str) -> str:
     asserted = re.search(r"assertion failed: \[(.*?)\]", message)
     if asserted:
         return asserted[1]
-    # "{{function_node ...}} Invalid PNG data, size 12 [Op:DecodeImage]", or with lines about nodes behind it.
-    kept = re.sub(r"\{\{.*?\}\}|\[Op:.*|\s*\[\[.*|\n.*|^.*Detected at node.*$", "", message).strip()
+    # "{{function_node ...}} Invalid PNG data, size 12 [Op:DecodeImage]", or of a traced function the same sentence below
+    # "Graph execution error:" and where in the code each node was made.
+    around = r"\s*$|Graph execution error|Detected at node|  File |\s*\[\["
+    lines = [line for line in message.splitlines() if not re.match(around, line)]
+    kept = re.sub(r"\{\{.*?\}\}|\[Op:.*|\s*\[\[.*", "", lines[0] if lines else "").strip()
     return f"it is damaged or cut short ({kept or 'it does not decode'})"
-
-
-@contextlib.contextmanager
-def _decoders_silenced() -> Iterator[TextIO]:
-    """Throws away what C libraries write about damaged files; yields what still writes to the terminal."""
-    # libjpeg and libtiff write to the process's standard error, also about the zeros that a thorough look puts in.
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        with os.fdopen(kept, "w", closefd=False) as terminal:
-            yield terminal
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)

@@ -1,6 +1,7 @@
 """Images that cannot be used: found, named with a reason, listed, left out."""
 
 import dataclasses
+import os
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from bitkeras.data.bad_images import (
 )
 from bitkeras.data.batches import image_batches, view_batches
 from bitkeras.data.folders import read_unlabelled_folder
+from bitkeras.data.silencing import decoders_silenced
 from bitkeras.data.source import ImageSource
 from bitkeras.errors import UserError
 
@@ -211,3 +213,15 @@ def test_real_photographs_are_all_good(real_ham10000):
 
     source = read_ham10000(real_ham10000)
     assert find_bad_images(source.take(np.arange(0, len(source), 10))) == []
+
+
+def test_the_standard_error_is_silent_until_the_last_thread_has_left(capfd):
+    first, second = decoders_silenced(), decoders_silenced()
+    with first as terminal:
+        second.__enter__()
+        os.write(2, b"noise of the first\n")
+        terminal.write("a bar\n")
+    os.write(2, b"noise of the second\n")
+    second.__exit__(None, None, None)
+    os.write(2, b"an error\n")
+    assert capfd.readouterr().err == "a bar\nan error\n"
