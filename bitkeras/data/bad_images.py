@@ -148,8 +148,8 @@ def _of_tensorflow(message: str) -> str:
     asserted = re.search(r"assertion failed: \[(.*?)\]", message)
     if asserted:
         return asserted[1]
-    # "{{function_node ...}} Invalid PNG data, size 12 [Op:DecodeImage]", or of a traced function the same sentence below
-    # "Graph execution error:" and where in the code each node was made.
+    # "{{function_node ...}} Invalid PNG data, size 12 [Op:DecodeImage]", or of a traced function the same sentence behind
+    # "Graph execution error:" and the places in the code.
     around = r"\s*$|Graph execution error|Detected at node|  File |\s*\[\["
     lines = [line for line in message.splitlines() if not re.match(around, line)]
     kept = re.sub(r"\{\{.*?\}\}|\[Op:.*|\s*\[\[.*", "", lines[0] if lines else "").strip()

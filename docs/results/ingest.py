@@ -60,7 +60,11 @@ def arms(work: Path, image_size: int) -> dict[str, tuple[str, list[str]]]:
         "records": ["--dataset=tfrecord", f"--data_dir={work / 'records'}"],
     }
     encoder = [f"--encoder={work / 'encoder.keras'}", f"--image_size={image_size}"]
-    commands = {"ingest": ("ingest", []), "ingest, smaller": ("ingest", ["--image_size=100"]), "embed": ("embed", encoder)}
+    commands = {
+        "ingest": ("ingest", []),
+        "ingest, smaller": ("ingest", ["--image_size=100"]),
+        "embed": ("embed", encoder),
+    }
     return {
         f"{name} | {origin} | {workers}": (command, [*flags, *given, f"--num_workers={workers}"])
         for name, (command, given) in commands.items()
