@@ -1,0 +1,117 @@
+"""`bitkeras COMMAND --flags`: finds the command, reads its flags, and tells errors in one sentence."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+from absl import flags
+
+import bitkeras
+from bitkeras.errors import Interrupted, UserError
+
+COMMANDS = {
+    "quickstart": "Draw phantom images and run the whole road on them: pretrain, probe, push, predict.",
+    "upstream": "Train a BiT network by its own supervised recipe on labelled images.",
+    "pretrain": "Train a BiT network by SimSiam, or another method, on unlabelled images.",
+    "probe": "Score a pre-trained encoder: kNN, linear probe, baselines, t-SNE, report.",
+    "push": "Publish encoder and probe as a versioned SavedModel.",
+    "predict": "Ask a pushed SavedModel for the class of image files.",
+    "ingest": "Turn an archive of images into TFRecords, on one machine or a cluster.",
+    "embed": "Compute the features of an archive of images, likewise.",
+    "benchmark": "Measure how fast this machine trains, and what holds it back.",
+}
+PRESETS = Path(__file__).parent / "presets"
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Entry point; exits with 0, with 1 for a user's mistake, 2 for a bad flag, 130 or 143 when stopped."""
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] in ("--help", "-h", "help"):
+        print(usage())
+        sys.exit(0)
+    if argv[0] == "--version":
+        print(f"bitkeras {bitkeras.__version__}")
+        sys.exit(0)
+    command, *arguments = argv
+    if command not in COMMANDS:
+        print(f"bitkeras: there is no command {command!r}; it is one of {', '.join(COMMANDS)}.", file=sys.stderr)
+        sys.exit(2)
+    sys.exit(_guarded(command, arguments))
+
+
+def usage() -> str:
+    """What `bitkeras --help` prints."""
+    listed = "\n".join(f"  {name:<12}{what}" for name, what in COMMANDS.items())
+    presets = ", ".join(_preset_names())
+    return (
+        "usage: bitkeras COMMAND [--flag=value ...]\n\n"
+        f"Commands:\n{listed}\n\n"
+        "`bitkeras COMMAND --help` explains every flag with its default; --flagfile=FILE reads flags from a file.\n"
+        f"Presets that come along, named without path or ending (those of upstream begin with bit-): {presets}."
+    )
+
+
+def run(command: str, arguments: list[str]) -> None:
+    """Runs one command in this process; errors pass through.
+
+    Raises:
+      flags.Error: for a flag that does not parse.
+      UserError: for a mistake in the input.
+    """
+    module = importlib.import_module(f"pipelines.{command}")
+    if "--help" in arguments or "-h" in arguments:
+        print(f"usage: bitkeras {command} --flag=value ...\n\n{module.__doc__}\n{module.FLAGS.help()}")
+        return
+    positional = module.FLAGS.parse(_with_presets(arguments))
+    if positional and not getattr(module, "TAKES_ARGUMENTS", False):
+        raise flags.Error(f"{' '.join(positional)} stands without a flag; every value is given as --flag=value")
+    module.main(positional)
+
+
+def _with_presets(arguments: list[str]) -> list[str]:
+    """`--flagfile=smoke` -> the preset that comes along, unless a file of that name exists."""
+    resolved = []
+    for argument in arguments:
+        if resolved and resolved[-1] == "--flagfile":
+            argument = f"{resolved.pop()}={argument}"
+        name, _, value = argument.partition("=")
+        preset = PRESETS / f"{value}.flags"
+        if name == "--flagfile" and not Path(value).is_file() and preset.is_file():
+            argument = f"{name}={preset}"
+        elif name == "--flagfile" and value and not Path(value).is_file():
+            raise flags.Error(f"--flagfile={value} is no file and none of the presets {', '.join(_preset_names())}")
+        resolved.append(argument)
+    return resolved
+
+
+def _preset_names() -> list[str]:
+    return sorted(path.stem for path in PRESETS.glob("*.flags"))
+
+
+def _guarded(command: str, arguments: list[str]) -> int:
+    try:
+        run(command, arguments)
+    except flags.Error as error:
+        return _tell(command, f"{str(error).removeprefix('ERROR:: ')}; `bitkeras {command} --help` lists the flags.", 2)
+    except (UserError, FloatingPointError) as error:
+        return _tell(command, str(error), 1)
+    except OSError as error:
+        return _tell(
+            command, f"{error.filename or 'A file'}: {error.strerror or error}; make room or access and run again.", 1
+        )
+    except Interrupted as stopped:
+        return _tell(command, str(stopped), stopped.exit_status)
+    except KeyboardInterrupt:
+        return _tell(command, "interrupted; what was finished is kept, and the same command goes on from there.", 130)
+    return 0
+
+
+def _tell(command: str, sentence: str, status: int) -> int:
+    print(f"bitkeras {command}: {sentence}", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""What every encoder and baseline is asked about the labelled parts of one split."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from bitkeras.backbones.norm_swap import batch_norms
+from bitkeras.backbones.pretrained import read_pretrained
+from bitkeras.data import ImageSource
+from bitkeras.data.batches import image_batches
+from bitkeras.data.splits import PARTS, Split
+from bitkeras.evaluation.baselines import majority_baseline, pixel_baseline
+from bitkeras.evaluation.features import encode
+from bitkeras.evaluation.knn import knn_balanced_accuracy
+from bitkeras.evaluation.metrics import score_row
+from bitkeras.evaluation.probe import ProbeResult, probe_probabilities, train_linear_probe
+from bitkeras.files import written_atomically
+from pipelines.encoders import build_encoder, calibrate, load_start
+from pipelines.runtime import say
+from pipelines.starting_point import swap_of
+
+LABELLED_PARTS = PARTS[1:]
+CALIBRATION_IMAGES = 1024
+BATCH_SIZE = 64
+PIXEL_BASELINE_SIZE = 16
+
+
+class EncoderScores:
+    """Rows of the table of scores, all on the same test images.
+
+    Args:
+      config: of the run, as `bitkeras pretrain` recorded it.
+      options: of the probe, flag names -> values.
+      source: the images, labelled.
+      split: their parts.
+    """
+
+    def __init__(self, config: dict, options: dict, source: ImageSource, split: Split):
+        self.config, self.options, self.source = config, options, source
+        self.indices = {part: split.indices(part) for part in PARTS}
+        self.labels = {part: source.labels[self.indices[part]] for part in PARTS}
+        self.num_classes = len(source.class_names)
+        self.groups = None if source.groups is None else source.groups[self.indices["test"]]
+
+    def batches(self, indices: np.ndarray, *, image_size: int | None = None) -> tf.data.Dataset:
+        """Images as they are, float32 [B, S, S, 3] in [-1, 1]; S is the encoder's unless given, px."""
+        return image_batches(
+            self.source, indices, image_size=image_size or self.config["image_size"], batch_size=BATCH_SIZE
+        )
+
+    def features(self, encoder: tf.keras.Model) -> dict[str, np.ndarray]:
+        """Part -> float32 [N, D], each image encoded once."""
+        return {part: encode(encoder, self.batches(self.indices[part])) for part in LABELLED_PARTS}
+
+    def probe(self, features: dict[str, np.ndarray]) -> ProbeResult:
+        """Linear classifiers on the training part, chosen on the validation part."""
+        return train_linear_probe(
+            features["probe_train"],
+            self.labels["probe_train"],
+            features["probe_val"],
+            self.labels["probe_val"],
+            num_classes=self.num_classes,
+            trials=self.options["trials"],
+            epochs=self.options["epochs"],
+            focal_gamma=self.options["focal_gamma"],
+            class_weights=self.class_weights(),
+            seed=self.options["seed"],
+        )
+
+    def class_weights(self) -> np.ndarray | None:
+        """[K], inverse to a class's share of the training part and 1 on average over its images; None is the paper."""
+        if not self.options["balanced"]:
+            return None
+        counts = np.bincount(self.labels["probe_train"], minlength=self.num_classes)
+        return counts.sum() / (np.maximum(counts, 1) * np.count_nonzero(counts))
+
+    def row(self, name: str, features: dict[str, np.ndarray], result: ProbeResult) -> dict:
+        """Scores of one encoder: probe by trial, and kNN."""
+        predictions = [
+            probe_probabilities(features["test"], *weights).argmax(axis=1)
+            for weights in zip(result.kernels, result.biases)
+        ]
+        knn = knn_balanced_accuracy(
+            features["probe_train"],
+            self.labels["probe_train"],
+            features["test"],
+            self.labels["test"],
+            num_classes=self.num_classes,
+            k=self.options["knn_k"],
+            temperature=self.options["knn_temperature"],
+        )
+        row = self._score(name, np.stack(predictions))
+        return {**row, "knn_balanced_accuracy": knn, "val_balanced_accuracy": float(np.mean(result.val_scores))}
+
+    def baseline_rows(self) -> list[dict]:
+        """What an encoder has to beat: its own start, random convolutions, raw pixels, the commonest class."""
+        rows = self._start_rows()
+        random = build_encoder(self.config)
+        self._calibrate(random)
+        rows.append(self._untrained_row("random encoder", random))
+        train, test = (
+            np.concatenate(list(self.batches(self.indices[part], image_size=PIXEL_BASELINE_SIZE)))
+            for part in ("probe_train", "test")
+        )
+        pixels = pixel_baseline(train, self.labels["probe_train"], test, seed=self.options["seed"])
+        rows.append(self._score("raw pixels, logistic regression", pixels))
+        majority = majority_baseline(self.labels["probe_train"], self.labels["test"], self.num_classes)
+        rows.append(self._score("majority class", majority))
+        return [{**row, "baseline": True} for row in rows]
+
+    def _start_rows(self) -> list[dict]:
+        """The network that training started from, as the run's flags swapped it; nothing for random weights."""
+        if self.config["weights"] == "none" or self.config["epochs"] == 0:
+            return []
+        start = load_start(self.config, read_pretrained(self.config["weights"]), self.source, self.indices["pretrain"])
+        swap, name = swap_of(self.config), "the same network before pre-training"
+        if swap is not None and not swap.bn_calibrate:
+            self._calibrate(start.encoder)
+            name += ", calibrated"
+        return [self._untrained_row(name, start.encoder)]
+
+    def _calibrate(self, encoder: tf.keras.Model) -> None:
+        # An untrained BN network has the statistics of no image; without this the baseline would be weaker than it is.
+        images = self.indices["pretrain"]
+        if batch_norms(encoder):
+            size = min(CALIBRATION_IMAGES, len(images))
+            calibrate(encoder, self.config, self.source, images, num_images=size)
+
+    def _untrained_row(self, name: str, encoder: tf.keras.Model) -> dict:
+        say(f"{name}: features and probe")
+        features = self.features(encoder)
+        return self.row(name, features, self.probe(features))
+
+    def _score(self, name: str, predictions: np.ndarray) -> dict:
+        return score_row(name, self.labels["test"], predictions, groups=self.groups, seed=self.options["seed"])
+
+    def save_probe(self, path: Path, result: ProbeResult) -> None:
+        """The best trial's classifier, with what a server must know to use it."""
+        with written_atomically(path) as beside:
+            np.savez(
+                beside,
+                kernel=result.kernels[result.best_trial],
+                bias=result.biases[result.best_trial],
+                class_names=np.array(self.source.class_names),
+                image_size=self.config["image_size"],
+            )
+
+    def save_predictions(self, path: Path, probabilities: np.ndarray) -> None:
+        """A table: test image, its class, probability of each class."""
+        names = self.source.class_names
+        with written_atomically(path) as beside, open(beside, "w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["image_id", "class", *(f"probability_{name}" for name in names)])
+            for index, row in zip(self.indices["test"], probabilities):
+                writer.writerow([self.source.image_ids[index], names[self.source.labels[index]], *row])
