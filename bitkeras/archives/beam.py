@@ -13,6 +13,9 @@ from bitkeras.errors import UserError
 # Beam's names. PortableRunner is any other job server, as --job_endpoint says.
 RUNNERS = ("DirectRunner", "FlinkRunner", "SparkRunner", "DataflowRunner", "PortableRunner")
 
+# What Beam puts behind the text of an error.
+_SUFFIX = re.compile(r" \[while running .*", re.DOTALL)
+
 # Seconds between two calls of what tells how far the work is.
 _TELL_EVERY = 10.0
 
@@ -57,7 +60,7 @@ def run_tasks(
 
     Raises:
       UserError: Beam is missing, or a worker raised it or an OSError; the other tasks are not begun then.
-      RuntimeError: a worker raised something else.
+      Exception: a worker raised something else, as itself or as a RuntimeError with its text.
     """
     beam = _apache_beam()
     settings = _settings(beam, runner, num_workers, options)
@@ -128,11 +131,11 @@ def _wait(run: Callable[[], str], tell: Callable[[], None]) -> None:
 
 
 def _as_raised(error: BaseException) -> BaseException:
-    """A worker's UserError or OSError, of which Beam only hands over the text; `error` itself if it was another."""
-    # "bitkeras.errors.UserError: The shard ... [while running 'work']", below all of the worker's traceback.
-    found = re.findall(r"^(?:\w+: )?(?:bitkeras\.errors\.UserError|OSError|\w*Error): .*", str(error), re.MULTILINE)
-    for line in found:
-        kind, _, text = line.removeprefix("RuntimeError: ").partition(": ")
+    """A worker's UserError or OSError as a UserError, whatever Beam has made of it; another error as it is."""
+    if isinstance(error, (UserError, OSError)):
+        return UserError(_SUFFIX.sub("", str(error)))
+    # Only the text: "bitkeras.errors.UserError: The shard ... [while running 'work']" below all of the worker's calls.
+    for kind, text in re.findall(r"^(?:RuntimeError: )?([\w.]+): (.*)$", str(error), re.MULTILINE):
         if kind in ("bitkeras.errors.UserError", "OSError", "PermissionError", "FileNotFoundError"):
-            return UserError(re.sub(r" \[while running .*", "", text))
+            return UserError(_SUFFIX.sub("", text))
     return error

@@ -90,6 +90,8 @@ class Job:
             (BadImage(*image) for report in reports.values() for image in report["bad"]),
             key=lambda image: image.image_id,
         )
+        # An earlier process may have listed some that were restored since.
+        self.stage.remove_file(BAD_IMAGES)
         if bad:
             self.stage.write_text(BAD_IMAGES, as_file(lambda path: save_bad_images(bad, path)))
         try:

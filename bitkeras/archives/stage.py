@@ -94,9 +94,15 @@ class Stage:
 
     def remove(self, shard: str) -> None:
         """Takes a shard back, its report first."""
-        for path in (self.report_path(shard), os.path.join(self.path, shard)):
-            if gfile.exists(path):
-                gfile.remove(path)
+        if gfile.exists(self.report_path(shard)):
+            gfile.remove(self.report_path(shard))
+        self.remove_file(shard)
+
+    def remove_file(self, name: str) -> None:
+        """Takes a file of what is published back, where it is there."""
+        path = os.path.join(self.path, name)
+        if gfile.exists(path):
+            gfile.remove(path)
 
     def publish(self, record: dict) -> None:
         """Gives the output's name to all that was written: on a disk in one step, in a bucket file by file.

@@ -148,7 +148,7 @@ def _of_tensorflow(message: str) -> str:
     asserted = re.search(r"assertion failed: \[(.*?)\]", message)
     if asserted:
         return asserted[1]
-    # "{{function_node ...}} Invalid PNG data, size 12 [Op:DecodeImage]", or of a traced function the same sentence behind
+    # "{{function_node ...}} Invalid PNG data, size 12 [Op:DecodeImage]", or of a traced function the same behind
     # "Graph execution error:" and the places in the code.
     around = r"\s*$|Graph execution error|Detected at node|  File |\s*\[\["
     lines = [line for line in message.splitlines() if not re.match(around, line)]

@@ -47,9 +47,10 @@ def test_what_a_user_must_read_comes_through_in_a_sentence(task, told, num_worke
     assert "\n" not in str(raised.value) and "while running" not in str(raised.value)
 
 
-def test_a_defect_stays_one(tmp_path, needs_beam):
-    with pytest.raises(RuntimeError, match="a defect"):
-        run_tasks(["defect"], functools.partial(Noting, str(tmp_path)))
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_a_defect_stays_one(num_workers, tmp_path, needs_beam):
+    with pytest.raises((KeyError, RuntimeError), match="a defect"):
+        run_tasks(["defect"], functools.partial(Noting, str(tmp_path)), num_workers=num_workers)
 
 
 def test_after_a_failure_no_other_task_is_begun(tmp_path, needs_beam):
