@@ -30,7 +30,7 @@ def read_picture(source: ImageSource, index: int, *, image_size: int | None = No
     """
     encoded = read_encoded(source, index)
     try:
-        image = decode_image(tf.constant(encoded), thorough=True)
+        image = _decoded(tf.constant(encoded))
     except tf.errors.OpError as error:
         raise Unusable(reason_of(error)) from None
     if image_size is None or min(image.shape[:2]) <= image_size:
@@ -48,6 +48,13 @@ def read_encoded(source: ImageSource, index: int) -> bytes:
         return source.read(index)
     except Exception as error:  # A source that converts its images may raise anything; its text is the reason.
         raise Unusable(reason_of(error)) from None
+
+
+# A graph: called piece by piece, this takes 3.0 ms for a photograph of 200x150, and 1.3 so.
+@tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
+def _decoded(encoded):
+    """The file as uint8 [H, W, 3], every part of it looked at."""
+    return decode_image(encoded, thorough=True)
 
 
 @tf.function(
