@@ -14,6 +14,11 @@ def read_version():
     return re.search(r'^__version__ = "([^"]+)"$', text, re.MULTILINE).group(1)
 
 
+# 2.69 is the last for Python 3.9, and 2.72 goes with the TFX 1.15 libraries.
+BEAM = ["apache-beam>=2.69,<2.73"]
+# pydicom 3, which decodes single frames, is for Python 3.10 and later.
+DICOM = ["pydicom>=3,<4; python_version >= '3.10'", "imagecodecs; python_version >= '3.10'"]
+
 setup(
     name="bitkeras",
     version=read_version(),
@@ -30,6 +35,8 @@ setup(
         # TensorFlow Addons' TQDMProgressBar needs tqdm and does not declare it.
         "tqdm",
         "numpy<2",
+        # Reads TIFF, GIF and the BMPs that TensorFlow does not; 10.1 tells transparency.
+        "pillow>=10.1",
         "scikit-learn",
         "scipy",
         "absl-py",
@@ -41,7 +48,9 @@ setup(
     ],
     extras_require={
         "gpu": ["tensorflow[and-cuda]==2.15.1"],
-        "dev": ["pytest", "pytest-timeout", "pytest-xdist", "ruff"],
+        "beam": BEAM,
+        "dicom": DICOM,
+        "dev": ["pytest", "pytest-timeout", "pytest-xdist", "ruff", *BEAM, *DICOM],
     },
     entry_points={"console_scripts": ["bitkeras = pipelines.cli:main"]},
 )

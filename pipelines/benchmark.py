@@ -67,7 +67,7 @@ def benchmark(config: dict) -> dict[str, float]:
       step), peak_memory_gb.
     """
     policy, reason = runtime.choose_precision(config["precision"])
-    source = runtime.read_existing(config["dataset"], config["data_dir"])
+    source = runtime.read_existing(config)
     say(f"precision {policy}: {reason}")
     runtime.silence_compiler()
     tf.keras.utils.set_random_seed(0)

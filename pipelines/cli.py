@@ -18,6 +18,8 @@ COMMANDS = {
     "probe": "Score a pre-trained encoder: kNN, linear probe, baselines, t-SNE, report.",
     "push": "Publish encoder and probe as a versioned SavedModel.",
     "predict": "Ask a pushed SavedModel for the class of image files.",
+    "ingest": "Turn an archive of images into TFRecords, on one machine or a cluster.",
+    "embed": "Compute the features of an archive of images, likewise.",
     "benchmark": "Measure how fast this machine trains, and what holds it back.",
 }
 PRESETS = Path(__file__).parent / "presets"

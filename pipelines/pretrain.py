@@ -18,7 +18,7 @@ from bitkeras.backbones.pretrained import STEM_INITS, Pretrained, read_pretraine
 from bitkeras.callbacks import RunLog
 from bitkeras.callbacks.profile import read_profile_steps
 from bitkeras.callbacks.sentinel import ON_COLLAPSE, CollapseSentinel
-from bitkeras.data import DATASETS, ImageSource, read_source
+from bitkeras.data import DATASETS, ImageSource
 from bitkeras.data.augment import VIEW_POLICIES
 from bitkeras.data.batches import WHOLE, Share, naming_bad_images, view_batches
 from bitkeras.data.splits import SPLITS, Split, load_split, with_fewer_to_train_on
@@ -37,6 +37,7 @@ from pipelines.distribution import (
 )
 from pipelines.encoders import build_encoder, load_start, record_lines, save_encoder, weights_record
 from pipelines.fitting import CONDUCT, begin, define_conduct_flags, fit, take_up
+from pipelines.images import usable_images
 from pipelines.job import Job
 from pipelines.retention import measure_retention, retention_lines
 from pipelines.runtime import say
@@ -115,11 +116,12 @@ def pretrain_on(strategy: tf.distribute.Strategy, run: RunFolder, config: dict, 
     if run.is_finished:
         say(f"{run.path}: pre-training is already finished ({run.encoder_path.name} is there); nothing to do.")
         return
-    source = read_source(config["dataset"], config["data_dir"])
+    source = runtime.read_images(config)
     say(source.summary())
+    source, bad = usable_images(run, source, on_bad_image=conduct["on_bad_image"])
     split = find_split(run, source, config)
     say(split.summary())
-    job = Job(run, config, conduct, source, split, strategy)
+    job = Job(run, config, conduct, source, split, strategy, bad)
     # What a preset stands for, written out or not, takes the images there are.
     require_images(None if config["swap"] else asked_to_calibrate, len(job.indices))
     say(f"precision {config['precision']}: {reason}")

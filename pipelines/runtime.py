@@ -9,7 +9,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from bitkeras.data import ImageSource, read_source
+from bitkeras.data import OPTIONS, ImageSource, read_source
 from bitkeras.data.source import require_folder
 from bitkeras.errors import UserError, first_line
 from bitkeras.runs import RunFolder
@@ -18,15 +18,41 @@ from pipelines.command_flags import CommandFlags
 PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
 
 
+READER_OPTIONS = tuple(dict.fromkeys(option for options in OPTIONS.values() for option in options))
+
+
 def define_data_flags(flags: CommandFlags, datasets: Iterable[str]) -> None:
-    """--dataset and --data_dir."""
+    """--dataset, --data_dir and what some data sets can be told."""
     flags.choice("dataset", "ham10000", datasets, "How the images lie on disk.")
-    flags.text("data_dir", None, "The folder of the images.", required=True)
+    flags.text("data_dir", None, "The folder of the images, or the file where all are in one.", required=True)
+    define_reader_flags(flags)
 
 
-def read_existing(dataset: str, data_dir: str) -> ImageSource:
-    """The images of a folder that must be there; phantoms are not drawn anew."""
-    source = read_source(dataset, require_folder(data_dir))
+def define_reader_flags(flags: CommandFlags) -> None:
+    """The flags `READER_OPTIONS`."""
+    flags.text("image_column", None, "csv: column of the files (none: image); tfrecord: feature of the encoded image.")
+    flags.text("label_column", None, "csv, tfrecord: column or feature of the class; none: csv has no labels.")
+    flags.text("group_column", None, "csv, tfrecord: column or feature of the lesion or patient.")
+    flags.text(
+        "id_column", None, "csv, tfrecord: column or feature of the image's id; none: csv takes the image column."
+    )
+    flags.text("fact_columns", None, "csv, tfrecord: further columns to keep for evaluation, with commas.")
+    flags.text("dicom_window", None, "DICOM: CENTRE,WIDTH or percentile for all files; none: the window of each.")
+
+
+def read_images(config: dict, data_dir: str | None = None) -> ImageSource:
+    """The images that the data flags in `config` name, or those of the same kind in `data_dir`."""
+    # Runs of earlier versions recorded no such flags.
+    options = {option: config.get(option) for option in READER_OPTIONS}
+    return read_source(config["dataset"], data_dir or config["data_dir"], **options)
+
+
+def read_existing(config: dict, data_dir: str | None = None) -> ImageSource:
+    """`read_images`, told in a line, of a place that must be there: phantoms are not drawn anew."""
+    place = data_dir or config["data_dir"]
+    if not Path(place).is_file():
+        require_folder(place)
+    source = read_images(config, place)
     say(source.summary())
     return source
 

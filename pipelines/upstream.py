@@ -17,7 +17,7 @@ from bitkeras.backbones.checkpoints import graph_variables
 from bitkeras.backbones.released import write_hub_module, write_npz
 from bitkeras.callbacks import AccuracyMonitor, RunLog
 from bitkeras.callbacks.profile import read_profile_steps
-from bitkeras.data import DATASETS, ImageSource, read_source
+from bitkeras.data import DATASETS, ImageSource
 from bitkeras.data.batches import Share, labelled_batches, naming_bad_images
 from bitkeras.data.splits import SPLITS, Split, load_split, with_fewer_to_train_on
 from bitkeras.errors import UserError
@@ -36,6 +36,7 @@ from pipelines.distribution import (
     starting_over_without_peers,
 )
 from pipelines.fitting import CONDUCT, define_conduct_flags, fit, take_up
+from pipelines.images import usable_images
 from pipelines.job import Job
 from pipelines.runtime import say
 
@@ -94,14 +95,15 @@ def upstream_on(strategy: tf.distribute.Strategy, run: RunFolder, config: dict, 
     if run.is_finished:
         say(f"{run.path}: training is already finished ({run.encoder_path.name} is there); nothing to do.")
         return
-    source = read_source(config["dataset"], config["data_dir"])
+    source = runtime.read_images(config)
     say(source.summary())
     if source.labels is None:
         raise UserError(
             f"{source.name} has no labels to train on; pass a labelled set, such as --dataset=image_folder."
         )
+    source, bad = usable_images(run, source, on_bad_image=conduct["on_bad_image"])
     split = load_split(run.split_path, source) if run.split_path.exists() else make_split(source, config)
-    job = Job(run, config, conduct, source, split, strategy)
+    job = Job(run, config, conduct, source, split, strategy, bad)
     say(f"precision {config['precision']}: {reason}")
     require_divisible(config["batch_size"], strategy)
     tf.keras.utils.set_random_seed(config["seed"])

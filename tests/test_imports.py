@@ -20,8 +20,8 @@ FORBIDDEN = [
     ("bitkeras", "absl.flags"),
     ("export", "absl.flags"),
 ]
-IN_ONE_MODULE = ("tensorflow_addons", "keras_cv", "tensorflow_hub")
-SLOW = ("keras_cv", "tensorflow_addons", "tensorflow_hub", "sklearn", "matplotlib")
+IN_ONE_MODULE = ("apache_beam", "tensorflow_addons", "keras_cv", "tensorflow_hub")
+SLOW = ("apache_beam", "keras_cv", "tensorflow_addons", "tensorflow_hub", "sklearn", "matplotlib")
 
 
 class Import(NamedTuple):

@@ -10,8 +10,12 @@ import numpy as np
 import tensorflow as tf
 
 from bitkeras.data.augment import GROUP, make_policy, random_crops
-from bitkeras.data.preprocess import decode_image, preprocess
-from bitkeras.data.source import ImageSource, first_undecodable
+from bitkeras.data.bad_images import find_bad_images
+from bitkeras.data.conversion import read_pixels
+from bitkeras.data.decoding import decode_images
+from bitkeras.data.preprocess import preprocess
+from bitkeras.data.reading import file_reader
+from bitkeras.data.source import ImageSource
 from bitkeras.errors import UserError
 
 
@@ -53,10 +57,10 @@ def view_batches(
       UserError: when there are fewer images than one batch holds.
     """
     view_policy = make_policy(policy, image_size=image_size, seed=seed)
-    read = _reader(source)
+    read = file_reader(source)
 
     def view_pairs(epochs, indices):
-        images = [decode_image(read(index)) for index in tf.unstack(indices)]
+        images = decode_images([read(index) for index in tf.unstack(indices)], fallback=read_pixels)
         views_a, views_b = tf.unstack(view_policy.make_views(images, _seeds(seed, epochs, indices), num_views=2))
         return {"views_a": views_a, "views_b": views_b, "index": indices}
 
@@ -85,10 +89,10 @@ def labelled_batches(
       crop_area: smallest and largest share of an image that a crop covers.
       image_size, batch_size, seed, start_step, share: as in `view_batches`.
     """
-    read, labels = _reader(source), tf.constant(source.labels)
+    read, labels = file_reader(source), tf.constant(source.labels)
 
     def crops(epochs, indices):
-        images = [decode_image(read(index)) for index in tf.unstack(indices)]
+        images = decode_images([read(index) for index in tf.unstack(indices)], fallback=read_pixels)
         cropped = random_crops(images, _seeds(seed, epochs, indices), area=crop_area, image_size=image_size)
         return {"images": cropped, "labels": tf.gather(labels, indices)}
 
@@ -106,9 +110,9 @@ def batch_indices(indices: np.ndarray, *, batch_size: int, seed: int, step: int)
 
 def image_batches(source: ImageSource, indices: np.ndarray, *, image_size: int, batch_size: int) -> tf.data.Dataset:
     """Batches of images in the order of `indices`, float32 [B, S, S, 3] in [-1, 1]; the last may be smaller."""
-    read = _reader(source)
+    read = file_reader(source)
     images = tf.data.Dataset.from_tensor_slices(tf.constant(indices, tf.int64)).map(
-        lambda index: preprocess(read(index), image_size), num_parallel_calls=tf.data.AUTOTUNE
+        lambda index: preprocess(read(index), image_size, fallback=read_pixels), num_parallel_calls=tf.data.AUTOTUNE
     )
     return images.batch(batch_size).prefetch(tf.data.AUTOTUNE)
 
@@ -150,22 +154,16 @@ def num_steps_per_epoch(num_images: int, batch_size: int) -> int:
     return num_images // batch_size
 
 
-def _reader(source: ImageSource):
-    """Index -> encoded bytes, inside tf.data."""
-    if source.encoded is not None:
-        encoded = tf.constant(source.encoded)
-        return lambda index: encoded[index]
-    paths = tf.constant(source.paths)
-    return lambda index: tf.io.read_file(paths[index])
-
-
 @contextlib.contextmanager
 def naming_bad_images(source: ImageSource) -> Iterator[None]:
     """Turns TensorFlow's decoding error, which names no file, into a UserError that does."""
     try:
         yield
-    except (tf.errors.InvalidArgumentError, tf.errors.NotFoundError) as error:
-        culprit = first_undecodable(source)
-        if culprit is None:
+    except (tf.errors.InvalidArgumentError, tf.errors.NotFoundError, tf.errors.PermissionDeniedError) as error:
+        bad = find_bad_images(source, at_most=1)
+        if not bad:
             raise
-        raise UserError(f"{culprit[0]} cannot be decoded ({culprit[1]}); replace it or take it out.") from error
+        raise UserError(
+            f"The image {bad[0].file} has gone bad: {bad[0].reason}. Restore it and give the same command again; to go "
+            "without it, start anew in another folder with --on_bad_image=skip."
+        ) from error

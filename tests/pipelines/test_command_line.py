@@ -4,7 +4,7 @@ import pytest
 from small_road import pretrain_flags, run_process
 
 import bitkeras
-from pipelines import benchmark, cli, pretrain, probe, push, quickstart, starting_point, upstream
+from pipelines import benchmark, cli, embed, ingest, pretrain, probe, push, quickstart, starting_point, upstream
 from pipelines import predict as predict_command
 
 MODULES = {
@@ -14,6 +14,8 @@ MODULES = {
     "probe": probe,
     "push": push,
     "predict": predict_command,
+    "ingest": ingest,
+    "embed": embed,
     "quickstart": quickstart,
 }
 BAD_FLAGS = {

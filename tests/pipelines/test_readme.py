@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bitkeras.archives.beam import RUNNERS
 from pipelines import cli
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
@@ -29,6 +30,20 @@ def test_command_parses(line, monkeypatch):
     module = importlib.import_module(f"pipelines.{command}")
     monkeypatch.setattr(module, "main", lambda positional: None)
     cli.run(command, arguments)
+
+
+@pytest.mark.parametrize("line", [line for line in COMMANDS if " -- " in line])
+def test_what_stands_behind_the_dashes_is_known_to_beam(line):
+    """A cluster is not at hand, but the runner and all of its flags must be Beam's."""
+    options = pytest.importorskip("apache_beam.options.pipeline_options", reason="the extra beam is not installed")
+    arguments = shlex.split(line)
+    (runner,) = (one.partition("=")[2] for one in arguments if one.startswith("--runner="))
+    flags = arguments[arguments.index("--") + 1 :]
+    parsed = options.PipelineOptions([f"--runner={runner}", *flags]).get_all_options(drop_default=True)
+    assert {str(parsed[name]) for name in (flag.partition("=")[0].lstrip("-") for flag in flags)} == {
+        flag.partition("=")[2] for flag in flags
+    }
+    assert runner in RUNNERS and parsed["runner"] == runner
 
 
 @pytest.mark.parametrize("target", re.findall(r"^make (\w+)", README, re.MULTILINE))
