@@ -72,7 +72,7 @@ def find_bad_images(
                 next(results)
             # One error an image: the next element is the next image.
             except tf.errors.OpError:
-                reason = _reason(source, index)
+                reason = fault_of(source, index)
                 if reason:
                     bad.append(BadImage(str(source.image_ids[index]), source.location(index), reason))
             if len(bad) == at_most:
@@ -126,7 +126,7 @@ def load_bad_images(path: str | Path) -> list[BadImage]:
     return [BadImage(*row) for row in rows]
 
 
-def _reason(source: ImageSource, index: int) -> str:
+def fault_of(source: ImageSource, index: int) -> str:
     """Why image `index` cannot be used, or "" where it can at a second look."""
     try:
         decode_image(tf.constant(source.read(index)), thorough=True)
@@ -152,7 +152,7 @@ def _of_tensorflow(message: str) -> str:
 @contextlib.contextmanager
 def _decoders_silenced() -> Iterator[TextIO]:
     """Throws away what C libraries write about damaged files; yields what still writes to the terminal."""
-    # libjpeg and libtiff write to the process's standard error, also about the zeros that a thorough look puts in.
+    # libjpeg and libtiff write to the process's standard error, also about the data that a thorough look puts in.
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:

@@ -15,6 +15,8 @@ HEAD_BYTES = 168
 # A decoder reads zeros for what its last unit of blocks lacks, so it is the next that shows whether data was missing. A
 # unit has up to 10 blocks, and zeros make up to 63 coefficients of 3 bits in each: 240 bytes.
 _NUM_ZEROS = 512
+# The first of the eight markers that a JPEG may hold after every so many units.
+_RESTART = 0xD0
 
 _ALL = 0xFF
 # The high byte of a side below 8,192 px.
@@ -81,6 +83,22 @@ def _tables() -> tuple[np.ndarray, np.ndarray]:
 _WANTED, _COUNTED = _tables()
 
 
+def _more_before() -> list[bytes]:
+    """What `with_more_data` puts before each of the 256 markers in compressed pixels."""
+    zeros = bytes(_NUM_ZEROS)
+    restarts = [b"\xff" + bytes([_RESTART + number]) + zeros for number in range(8)]
+    more = [zeros + b"".join(restarts)] * 256
+    # 0xFF 0x00 is a byte of data and no marker.
+    more[0] = b""
+    for number in range(8):
+        # Only the restart before: a decoder that does not lack it passes over it, and takes a later one for its own.
+        more[_RESTART + number] = zeros + restarts[number - 1]
+    return more
+
+
+_MORE_BEFORE = _more_before()
+
+
 def read_head(encoded: tf.Tensor) -> tf.Tensor:
     """The first bytes of a file (scalar string), uint8 [HEAD_BYTES]; zeros behind a shorter one."""
     return tf.io.decode_raw(encoded, tf.uint8, fixed_length=HEAD_BYTES)
@@ -140,11 +158,11 @@ def png_has_alpha(encoded: tf.Tensor, head: tf.Tensor) -> tf.Tensor:
     return is_there | (tf.bitwise.bitwise_and(head[25], 4) > 0)
 
 
-def with_zeros_before_markers(encoded: tf.Tensor) -> tf.Tensor:
-    """A JPEG with more zero bytes at the end of each stretch of compressed pixels.
+def with_more_data(encoded: tf.Tensor) -> tf.Tensor:
+    """A JPEG with more data wherever its compressed pixels stop: zeros, and the marks of restarts that may be lost.
 
-    A decoder passes over what is left behind a complete stretch, so nothing changes. Where data is missing it fills
-    the rest with grey and says nothing; here it finds the zeros instead, and the pixels differ.
+    A decoder passes over what is left behind complete data, so nothing changes. Where data is missing it fills the
+    rest with grey and says nothing; here it finds the zeros instead, and the pixels differ.
     """
     data = _data(encoded)
     scan = 0xFFDA
@@ -156,19 +174,13 @@ def with_zeros_before_markers(encoded: tf.Tensor) -> tf.Tensor:
     def length(position):
         return 2 + _unsigned(data, position + 2, 2)
 
-    position = _walk(data, 2, is_passed, length)
-    size = tf.size(data, tf.int64)
+    position, size = _walk(data, 2, is_passed, length), tf.size(data, tf.int64)
     start = tf.minimum(position + length(position), size)
+    header = tf.strings.substr(encoded, tf.constant(0, tf.int64), start)
     stretches = tf.strings.split(tf.strings.substr(encoded, start, size - start), b"\xff")
-    # 0xFF followed by 0x00 is a byte of data, by anything else a marker.
-    is_data = tf.strings.substr(stretches[1:], 0, 1) == b"\x00"
-    ends = tf.where(is_data, b"\xff", bytes(_NUM_ZEROS) + b"\xff")
-    parts = [
-        tf.strings.substr(encoded, tf.constant(0, tf.int64), start),
-        stretches[0],
-        tf.strings.reduce_join(ends + stretches[1:]),
-    ]
-    return tf.strings.join(parts)
+    markers = tf.cast(tf.io.decode_raw(stretches[1:], tf.uint8, fixed_length=1)[:, 0], tf.int32)
+    more = tf.gather(_MORE_BEFORE, markers) + b"\xff" + stretches[1:]
+    return header + stretches[0] + tf.strings.reduce_join(more)
 
 
 def _data(encoded: tf.Tensor) -> tf.Tensor:
