@@ -41,7 +41,7 @@ def usable_images(run: RunFolder, source: ImageSource, *, on_bad_image: str) -> 
         bad = load_bad_images(run.bad_images_path) if run.bad_images_path.exists() else []
     if not bad:
         return source, []
-    say(f"{len(bad)} bad images are left out; {run.bad_images_path} lists them")
+    say(f"bad images left out: {len(bad)}, listed in {run.bad_images_path}")
     return without(source, bad), bad
 
 

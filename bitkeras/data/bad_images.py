@@ -71,7 +71,7 @@ def find_bad_images(
                 next(results)
             # One error an image: the next element is the next image.
             except tf.errors.OpError:
-                reason = _reason(source, index)
+                reason = fault_of(source, index)
                 if reason:
                     bad.append(BadImage(str(source.image_ids[index]), source.location(index), reason))
             if len(bad) == at_most:
@@ -134,7 +134,7 @@ def reason_of(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def _reason(source: ImageSource, index: int) -> str:
+def fault_of(source: ImageSource, index: int) -> str:
     """Why image `index` cannot be used, or "" where it can at a second look."""
     try:
         decode_image(tf.constant(source.read(index)), thorough=True)

@@ -27,7 +27,7 @@ from bitkeras.data.image_bytes import (
     png_size,
     read_head,
     starts_with,
-    with_zeros_before_markers,
+    with_more_data,
 )
 
 # What reads the files that are not read here.
@@ -100,12 +100,8 @@ def _decode_with_care(encoded: Sequence[tf.Tensor], fallback: Fallback | None, t
     def decode(file):
         if fallback is None:
             return _decode_known(file, thorough)
-        return tf.cond(_is_known(read_head(file)), lambda: _decode_known(file, thorough), lambda: fall_back(file))
-
-    def fall_back(file):
-        image = tf.numpy_function(fallback, [file], tf.uint8, stateful=False)
-        image.set_shape([None, None, 3])
-        return image
+        is_known = _is_known(read_head(file))
+        return tf.cond(is_known, lambda: _decode_known(file, thorough), lambda: _fall_back(file, fallback))
 
     images = tf.TensorArray(tf.uint8, num_files, element_shape=[None, None, 3], infer_shape=False)
     _, images = tf.while_loop(
@@ -115,6 +111,17 @@ def _decode_with_care(encoded: Sequence[tf.Tensor], fallback: Fallback | None, t
         parallel_iterations=num_files,
     )
     return [images.read(number) for number in range(num_files)]
+
+
+def _fall_back(file: tf.Tensor, fallback: Fallback) -> tf.Tensor:
+    def read(file):
+        # In eager code TensorFlow hands over an array of one object.
+        return fallback(file if isinstance(file, bytes) else file.item())
+
+    # stateful=False: with op determinism, tf.data would otherwise make one image at a time.
+    image = tf.numpy_function(read, [file], tf.uint8, stateful=False)
+    image.set_shape([None, None, 3])
+    return image
 
 
 def _is_known(head: tf.Tensor) -> tf.Tensor:
@@ -153,7 +160,7 @@ def _decode_jpeg(encoded: tf.Tensor, thorough: tf.Tensor) -> tf.Tensor:
 
 def _require_whole(encoded: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
     """`image`, which is the JPEG `encoded` as it was decoded, or an InvalidArgumentError where that lacks data."""
-    is_same = tf.reduce_all(image == _decode(with_zeros_before_markers(encoded)))
+    is_same = tf.reduce_all(image == _decode(with_more_data(encoded)))
     with tf.control_dependencies([_require(is_same, "it is a JPEG that lacks part of its data")]):
         return tf.identity(image)
 

@@ -15,6 +15,8 @@ HEAD_BYTES = 168
 # A decoder reads zeros for what its last unit of blocks lacks, so it is the next that shows whether data was missing. A
 # unit has up to 10 blocks, and zeros make up to 63 coefficients of 3 bits in each: 240 bytes.
 _NUM_ZEROS = 512
+# The first of the eight markers that a JPEG may hold after every so many units.
+_RESTART = 0xD0
 
 _ALL = 0xFF
 # The high byte of a side below 8,192 px.
@@ -81,6 +83,23 @@ def _tables() -> tuple[np.ndarray, np.ndarray]:
 _WANTED, _COUNTED = _tables()
 
 
+def _more_before() -> tuple[np.ndarray, list[bytes]]:
+    """What `with_more_data` writes for 0xFF in compressed pixels: a number for each byte behind it, and what it means."""
+    zeros = bytes(_NUM_ZEROS)
+    restarts = [b"\xff" + bytes([_RESTART + number]) + zeros for number in range(8)]
+    # Before a restart only the one before it: a decoder that does not lack that passes over it, and it would take a
+    # later one for its own.
+    more = [b"", *(zeros + restarts[number - 1] for number in range(8)), zeros + b"".join(restarts)]
+    kinds = np.full([256], 9, np.int32)
+    # 0xFF 0x00 is a byte of data and no marker.
+    kinds[0] = 0
+    kinds[_RESTART : _RESTART + 8] = np.arange(1, 9)
+    return kinds, [before + b"\xff" for before in more]
+
+
+_KINDS, _MORE = _more_before()
+
+
 def read_head(encoded: tf.Tensor) -> tf.Tensor:
     """The first bytes of a file (scalar string), uint8 [HEAD_BYTES]; zeros behind a shorter one."""
     return tf.io.decode_raw(encoded, tf.uint8, fixed_length=HEAD_BYTES)
@@ -112,18 +131,17 @@ def png_size(head: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 def jpeg_orientation(encoded: tf.Tensor) -> tf.Tensor:
     """The Exif orientation of a JPEG, int64 1 to 8; 1 where there is none, or none that makes sense."""
     data = _data(encoded)
+    name = int.from_bytes(b"Exif\0\0", "big")
 
     def is_exif(position):
-        return (_unsigned(data, position, 2) == 0xFFE1) & (
-            _unsigned(data, position + 4, 6) == int.from_bytes(b"Exif\0\0", "big")
-        )
+        return (_unsigned(data, position, 2) == 0xFFE1) & (_unsigned(data, position + 4, 6) == name)
 
     def is_passed(position):
         marker = _unsigned(data, position, 2)
         is_note = ((marker >= 0xFFE0) & (marker <= 0xFFEF)) | (marker == 0xFFFE)
         return is_note & ~is_exif(position)
 
-    position = _walk(data, 2, is_passed, lambda position: 2 + _unsigned(data, position + 2, 2))
+    position = _find_segment(data, is_passed)
     return tf.where(is_exif(position), _orientation(data, position + 10), 1)
 
 
@@ -140,35 +158,23 @@ def png_has_alpha(encoded: tf.Tensor, head: tf.Tensor) -> tf.Tensor:
     return is_there | (tf.bitwise.bitwise_and(head[25], 4) > 0)
 
 
-def with_zeros_before_markers(encoded: tf.Tensor) -> tf.Tensor:
-    """A JPEG with more zero bytes at the end of each stretch of compressed pixels.
+def with_more_data(encoded: tf.Tensor) -> tf.Tensor:
+    """A JPEG with more data wherever its compressed pixels stop: zeros, and the marks of restarts that may be lost.
 
-    A decoder passes over what is left behind a complete stretch, so nothing changes. Where data is missing it fills
-    the rest with grey and says nothing; here it finds the zeros instead, and the pixels differ.
+    A decoder passes over what is left behind complete data, so nothing changes. Where data is missing it fills the
+    rest with grey and says nothing; here it finds the zeros instead, and the pixels differ.
     """
     data = _data(encoded)
     scan = 0xFFDA
-
-    def is_passed(position):
-        marker = _unsigned(data, position, 2)
-        return (marker > 0xFF00) & (marker != scan)
-
-    def length(position):
-        return 2 + _unsigned(data, position + 2, 2)
-
-    position = _walk(data, 2, is_passed, length)
+    position = _find_segment(data, lambda position: _unsigned(data, position, 2) != scan)
+    # The last byte of the scan's header included, so that something is always left.
     size = tf.size(data, tf.int64)
-    start = tf.minimum(position + length(position), size)
+    start = tf.minimum(position + 1 + _unsigned(data, position + 2, 2), size - 1)
+    header = tf.strings.substr(encoded, tf.constant(0, tf.int64), start)
     stretches = tf.strings.split(tf.strings.substr(encoded, start, size - start), b"\xff")
-    # 0xFF followed by 0x00 is a byte of data, by anything else a marker.
-    is_data = tf.strings.substr(stretches[1:], 0, 1) == b"\x00"
-    ends = tf.where(is_data, b"\xff", bytes(_NUM_ZEROS) + b"\xff")
-    parts = [
-        tf.strings.substr(encoded, tf.constant(0, tf.int64), start),
-        stretches[0],
-        tf.strings.reduce_join(ends + stretches[1:]),
-    ]
-    return tf.strings.join(parts)
+    behind = tf.io.decode_raw(stretches[1:], tf.uint8, fixed_length=1)[:, 0]
+    more = tf.gather(_MORE, tf.gather(_KINDS, tf.cast(behind, tf.int32)))
+    return header + stretches[0] + tf.strings.reduce_join(more + stretches[1:])
 
 
 def _data(encoded: tf.Tensor) -> tf.Tensor:
@@ -188,6 +194,20 @@ def _unsigned(data: tf.Tensor, position, num_bytes: int, *, little=False) -> tf.
     digits = tf.cast(tf.gather(data, places), tf.int64)
     digits = tf.where(little, digits[..., ::-1], digits)
     return tf.reduce_sum(digits * [256**place for place in reversed(range(num_bytes))], axis=-1)
+
+
+def _find_segment(data: tf.Tensor, is_passed: Callable) -> tf.Tensor:
+    """The position of the first segment of a JPEG that is not passed over."""
+
+    def is_fill(position):
+        return _unsigned(data, position, 2) == 0xFFFF
+
+    return _walk(
+        data,
+        2,
+        lambda position: is_fill(position) | ((_unsigned(data, position, 1) == 0xFF) & is_passed(position)),
+        lambda position: tf.where(is_fill(position), tf.constant(1, tf.int64), 2 + _unsigned(data, position + 2, 2)),
+    )
 
 
 def _find_chunk(data: tf.Tensor, name: bytes) -> tuple[tf.Tensor, tf.Tensor]:
@@ -210,8 +230,7 @@ def _walk(data: tf.Tensor, start: int, is_passed: Callable, length: Callable) ->
     """The position of the first part of a file that is not passed over."""
     (position,) = tf.while_loop(
         lambda position: (position < tf.size(data, tf.int64)) & is_passed(position),
-        # A length of zero would go on for ever.
-        lambda position: (position + tf.maximum(length(position), 4),),
+        lambda position: (position + length(position),),
         (tf.constant(start, tf.int64),),
         # Megabytes of tiny parts, which no program writes, would take minutes.
         maximum_iterations=1024,

@@ -77,8 +77,10 @@ class ImageSource:
           ValueError: it is no image, or is damaged where this is seen without decoding JPEG and PNG.
         """
         if self.converted is not None:
-            return self.converted(index)
-        return decodable(self.encoded[index] if self.paths is None else Path(self.paths[index]).read_bytes())
+            encoded = self.converted(index)
+        else:
+            encoded = self.encoded[index] if self.paths is None else Path(self.paths[index]).read_bytes()
+        return decodable(encoded)
 
     def summary(self) -> str:
         """One line: images, classes with their counts, lesions."""

