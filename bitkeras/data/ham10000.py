@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from bitkeras.data.named_images import find_named_images
-from bitkeras.data.source import ImageSource, check_image_files, find_files, require_folder, require_unique
+from bitkeras.data.source import ImageSource, find_files, require_folder, require_unique
 from bitkeras.data.tables import TABLE_ENDINGS, Table, facts_of, read_table
 from bitkeras.errors import UserError
 
@@ -29,7 +29,7 @@ def read_ham10000(data_dir: str | Path) -> ImageSource:
     `read_isic2018` reads).
 
     Raises:
-      UserError: something is missing, doubled, damaged or unknown; the sentence names the file, row or id.
+      UserError: something is missing, doubled or unknown; the sentence names the file, row or id.
     """
     folder = require_folder(data_dir)
     files = find_files(folder)
@@ -40,7 +40,6 @@ def read_ham10000(data_dir: str | Path) -> ImageSource:
     image_ids = [row["image_id"] for row in rows]
     by_id, notes = find_named_images(files, dict.fromkeys(image_ids, table), folder)
     paths = [by_id[image_id] for image_id in image_ids]
-    check_image_files(paths)
     return ImageSource(
         name="ham10000",
         image_ids=np.array(image_ids),

@@ -12,7 +12,7 @@ import numpy as np
 
 from bitkeras.data.ham10000 import FACT_COLUMNS, HAM10000_CLASSES, find_ham10000_tables, ham10000_rows
 from bitkeras.data.named_images import find_named_images
-from bitkeras.data.source import ImageSource, check_image_files, find_files, require_folder, require_unique
+from bitkeras.data.source import ImageSource, find_files, require_folder, require_unique
 from bitkeras.data.tables import TABLE_ENDINGS, Table, facts_of, read_table
 from bitkeras.errors import UserError
 
@@ -56,7 +56,7 @@ def read_isic2018(data_dir: str | Path) -> ImageSource:
     truth names are left out and counted. Ordered by image id.
 
     Raises:
-      UserError: something is missing, doubled, damaged or unknown; the sentence names the file, row or id.
+      UserError: something is missing, doubled or unknown; the sentence names the file, row or id.
     """
     return _read_challenge(data_dir, _2018)
 
@@ -86,7 +86,6 @@ def _read_challenge(data_dir: str | Path, challenge: _Challenge) -> ImageSource:
         rows = [{**row, "dataset": row.get("lesion_id", "").partition("_")[0]} for row in rows]
     by_id, notes = find_named_images(files, {row["image"]: tables[row["part"]].path for row in rows}, folder)
     paths = [by_id[row["image"]] for row in rows]
-    check_image_files(paths)
     classes = challenge.classes
     if any(row["class"] == UNKNOWN_CLASS for row in rows):
         classes = (*classes, UNKNOWN_CLASS)

@@ -37,8 +37,8 @@ class ImageSource:
       notes: what the reader passed over, told in the summary.
       facts: column name -> [N] str, what else is known of each image ("age", "sex", "site", "source", ...), "" where it
         is missing; for evaluation, never an input.
-      converted: index -> encoded bytes, JPEG or PNG, of images that are neither files nor held as TensorFlow reads
-        them; None where `paths` or `encoded` say it all. It may be called from several threads at once.
+      converted: index -> the bytes of an image file, for images that lie in none; goes before `encoded` and `paths`. It
+        may be called from several threads at once. What it raises is the reason why an image is bad.
     """
 
     name: str
