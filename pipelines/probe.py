@@ -29,7 +29,7 @@ from pipelines.command_flags import CommandFlags
 from pipelines.encoder_scores import EncoderScores
 from pipelines.encoders import calibrate, save_encoder
 from pipelines.pretrain import find_split
-from pipelines.runtime import READER_OPTIONS, define_reader_flags, read_existing, say
+from pipelines.runtime import define_reader_flags, read_existing, refuse_reader_options, say
 
 AS_PRETRAINED = "as_pretrained"
 
@@ -185,12 +185,7 @@ def probed_encoder_path(run: RunFolder, name: str) -> Path:
 def read_probed(config: dict, options: dict, data_dir: str | None) -> ImageSource:
     """The images that a probe with `options` is about."""
     if options["dataset"] == AS_PRETRAINED:
-        for option in READER_OPTIONS:
-            if options.get(option) is not None:
-                raise UserError(
-                    f"--{option}={options[option]} is for another --dataset, and the run's own images are read as "
-                    "they were; leave it out or pass --dataset too."
-                )
+        refuse_reader_options(options)
         return read_existing(config, data_dir)
     if data_dir is None:
         raise UserError(

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from bitkeras.data import OPTIONS, ImageSource, read_source
 from bitkeras.data.source import require_folder
+from bitkeras.errors import UserError
 from bitkeras.runs import RunFolder
 from pipelines.command_flags import CommandFlags
 
@@ -44,6 +45,16 @@ def read_images(config: dict, data_dir: str | None = None) -> ImageSource:
     # Runs of earlier versions recorded no such flags.
     options = {option: config.get(option) for option in READER_OPTIONS}
     return read_source(config["dataset"], data_dir or config["data_dir"], **options)
+
+
+def refuse_reader_options(options: dict) -> None:
+    """UserError naming a flag of `READER_OPTIONS` that was given for images that a run has read already."""
+    for option in READER_OPTIONS:
+        if options.get(option) is not None:
+            raise UserError(
+                f"--{option}={options[option]} is for another --dataset, and the run's own images are read as they "
+                "were; leave it out or pass --dataset too."
+            )
 
 
 def read_existing(config: dict, data_dir: str | None = None) -> ImageSource:

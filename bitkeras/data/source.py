@@ -30,6 +30,8 @@ class ImageSource:
       image_ids: [N] str, unique.
       paths: [N] str, the files; None where the images are held in `encoded`.
       encoded: [N] bytes (object array), JPEG or PNG; None where they are files.
+      converted: index -> PNG bytes, for images that lie in no image file; goes before `encoded` and `paths`. What it
+        raises is the reason why an image is bad.
       labels: [N] int32 in [0, K), or None where nothing is labelled.
       class_names: K names in label order; empty without labels.
       groups: [N] str, the lesion of each image, or None where every image stands for itself.
@@ -37,21 +39,19 @@ class ImageSource:
       notes: what the reader passed over, told in the summary.
       facts: column name -> [N] str, what else is known of each image ("age", "sex", "site", "source", ...), "" where it
         is missing; for evaluation, never an input.
-      converted: index -> the bytes of an image file, for images that lie in none; goes before `encoded` and `paths`. It
-        may be called from several threads at once. What it raises is the reason why an image is bad.
     """
 
     name: str
     image_ids: np.ndarray
     paths: np.ndarray | None = None
     encoded: np.ndarray | None = None
+    converted: Callable[[int], bytes] | None = None
     labels: np.ndarray | None = None
     class_names: tuple[str, ...] = ()
     groups: np.ndarray | None = None
     official_test: np.ndarray | None = None
     notes: tuple[str, ...] = ()
     facts: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
-    converted: Callable[[int], bytes] | None = None
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -62,11 +62,10 @@ class ImageSource:
         fields = ("image_ids", "paths", "encoded", "labels", "groups", "official_test")
         held = {field: getattr(self, field) for field in fields}
         taken = {field: v[indices] for field, v in held.items() if v is not None}
-        taken["facts"] = {name: values[indices] for name, values in self.facts.items()}
         if self.converted is not None:
-            whole = self.converted
-            taken["converted"] = lambda index: whole(int(indices[index]))
-        return dataclasses.replace(self, **taken)
+            taken["converted"] = lambda index: self.converted(int(indices[index]))
+        facts = {name: values[indices] for name, values in self.facts.items()}
+        return dataclasses.replace(self, **taken, facts=facts)
 
     def location(self, index: int) -> str:
         """Where a person finds image `index`: its file, or its id where it is a record of a batch file."""
