@@ -31,7 +31,7 @@ from pipelines.encoder_scores import EncoderScores
 from pipelines.encoders import calibrate, save_encoder
 from pipelines.images import define_bad_image_flag, usable_images
 from pipelines.pretrain import find_split
-from pipelines.runtime import READER_OPTIONS, define_reader_flags, read_existing, say
+from pipelines.runtime import define_reader_flags, read_existing, refuse_reader_options, say
 
 AS_PRETRAINED = "as_pretrained"
 
@@ -195,12 +195,7 @@ def read_probed(
 ) -> tuple[ImageSource, list[BadImage]]:
     """The images that the probe of `options` in `results` is about, and those left out of them."""
     if options["dataset"] == AS_PRETRAINED:
-        for option in READER_OPTIONS:
-            if options.get(option) is not None:
-                raise UserError(
-                    f"--{option}={options[option]} is for another --dataset, and the run's own images are read as "
-                    "they were; leave it out or pass --dataset too."
-                )
+        refuse_reader_options(options)
         return usable_images(run, read_existing(run.config(), data_dir), on_bad_image=on_bad_image)
     if data_dir is None:
         raise UserError(

@@ -47,6 +47,16 @@ def read_images(config: dict, data_dir: str | None = None) -> ImageSource:
     return read_source(config["dataset"], data_dir or config["data_dir"], **options)
 
 
+def refuse_reader_options(options: dict) -> None:
+    """UserError naming a flag of `READER_OPTIONS` that was given for images that a run has read already."""
+    for option in READER_OPTIONS:
+        if options.get(option) is not None:
+            raise UserError(
+                f"--{option}={options[option]} is for another --dataset, and the run's own images are read as they "
+                "were; leave it out or pass --dataset too."
+            )
+
+
 def read_existing(config: dict, data_dir: str | None = None) -> ImageSource:
     """`read_images`, told in a line, of a place that must be there: phantoms are not drawn anew."""
     place = data_dir or config["data_dir"]

@@ -33,7 +33,7 @@ class ByteRanges:
         """The bytes of one.
 
         Raises:
-          UserError: the file ends before they do.
+          ValueError: the file ends before they do.
         """
         file, offset, length = self.files[self.which[index]], int(self.offsets[index]), int(self.lengths[index])
         if isinstance(file, Path):
@@ -42,7 +42,7 @@ class ByteRanges:
         else:
             found = os.pread(file.fileno(), length, offset)
         if len(found) < length:
-            raise UserError(f"The file {file} became shorter while it was in use; restore it and run again.")
+            raise ValueError(f"the file {file} became shorter while it was in use")
         return found
 
     def take(self, indices: np.ndarray) -> ByteRanges:

@@ -44,7 +44,7 @@ def read_csv(
       dicom_window: as in `read_dicom`.
 
     Raises:
-      UserError: table, column, cell or file is missing, doubled, damaged or unknown; the sentence names it.
+      UserError: table, column, cell or file is missing, doubled or unknown; the sentence names it.
     """
     table = read_table(_find_table(Path(data_dir)))
     image = _column(table, image_column or "image", "--image_column")
@@ -137,13 +137,12 @@ def _by_name(folder: Path) -> dict[str, list[Path]]:
 
 
 def _image_fields(paths: list[Path], dicom_window: str | None) -> dict:
-    """`paths`, or `converted` where DICOM files are among them."""
+    """`paths`, and `converted` where DICOM files are among them."""
+    fields = {"paths": np.array([str(path) for path in paths])}
     dicom = [path for path in paths if is_dicom_name(path)]
-    if not dicom:
-        if dicom_window:
-            raise UserError(
-                f"--dicom_window={dicom_window} is for DICOM files, and the table lists none; leave it out."
-            )
-        return {"paths": np.array([str(path) for path in paths])}
-    show = single_frames(dicom, dicom_window)
-    return {"converted": lambda index: show(p) if is_dicom_name(p := paths[index]) else p.read_bytes()}
+    if dicom:
+        show = single_frames(dicom, dicom_window)
+        return {**fields, "converted": lambda index: show(p) if is_dicom_name(p := paths[index]) else p.read_bytes()}
+    if dicom_window:
+        raise UserError(f"--dicom_window={dicom_window} is for DICOM files, and the table lists none; leave it out.")
+    return fields

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bitkeras.data.dicom_headers import is_dicom, read_header
+from bitkeras.data.dicom_headers import FACTS, is_dicom, read_header
 from bitkeras.data.dicom_pixels import parse_window, show_frame
 from bitkeras.data.png import stored_png
 from bitkeras.data.source import ImageSource, find_files, require_folder
@@ -38,8 +38,10 @@ def read_dicom(data_dir: str | Path, *, dicom_window: str | None = None) -> Imag
       dicom_window: None: each file's own window, or percentiles; "percentile": those always; "40,400": centre and width
         for all, in the units of the modality.
 
+    A file whose header is damaged is an image that cannot be read.
+
     Raises:
-      UserError: there are no pictures, a file is damaged, or the decoder of a transfer syntax is not installed.
+      UserError: there are no pictures, or the decoder of a transfer syntax is not installed.
     """
     folder = require_folder(data_dir)
     window = parse_window(dicom_window)
@@ -54,9 +56,10 @@ def read_dicom(data_dir: str | Path, *, dicom_window: str | None = None) -> Imag
     return ImageSource(
         name="dicom",
         image_ids=np.array([f"{names[w]}#{frame}" if several[w] else names[w] for w, frame in zip(which, frames)]),
-        groups=_numbered([file.person for file in files])[which],
+        paths=np.array([str(files[w].path) for w in which]),
+        groups=_numbered([file.person or (str(file.path),) for file in files])[which],
         notes=_notes(len(found) - len(files)),
-        facts=facts_of([files[w].facts for w in which], {name: name for name in files[0].facts}),
+        facts=facts_of([files[w].facts for w in which], {name: name for name in FACTS}),
         converted=lambda index: stored_png(show_frame(files[which[index]], int(frames[index]), window)),
     )
 

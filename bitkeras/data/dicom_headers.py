@@ -23,6 +23,7 @@ _TAGS = (
 )
 # They hold an array of pixels that is no picture.
 _NO_PICTURES = ("Segmentation", "RT Dose", "Parametric Map")
+FACTS = ("age", "sex", "site", "source", "modality")
 _SEXES = {"M": "male", "F": "female", "O": "other"}
 
 
@@ -34,15 +35,21 @@ class DicomFile:
       path: the file.
       syntax: the UID of its transfer syntax.
       num_frames: at least 1.
-      person: what is the same for all images of a person and no others; never shown.
-      facts: column -> what is known.
+      person: what is the same for all images of a person and no others, empty where nothing is; never shown.
+      facts: name in `FACTS` -> what is known.
+      damage: why nothing of the above is known, or empty.
     """
 
     path: Path
-    syntax: str
-    num_frames: int
-    person: tuple[str, ...]
-    facts: dict[str, str]
+    syntax: str = ""
+    num_frames: int = 1
+    person: tuple[str, ...] = ()
+    facts: dict[str, str] = dataclasses.field(default_factory=dict)
+    damage: str = ""
+
+
+class _Damage(Exception):
+    """Why the header cannot be used, as half a sentence."""
 
 
 def is_dicom_name(path: Path) -> bool:
@@ -62,17 +69,19 @@ def read_header(path: Path) -> DicomFile | None:
     """What the file says of its pictures, or None where it has none.
 
     Raises:
-      UserError: the header is damaged, or what decodes the pictures is not installed.
+      UserError: what decodes the pictures is not installed. A damaged header is no error here but a file with `damage`.
     """
+    import_pydicom()
     try:
-        return _parse_header(path)
-    except UserError:
-        raise
+        file = _parse_header(path)
+    except _Damage as damage:
+        return DicomFile(path, damage=str(damage))
     except Exception as error:  # pydicom promises no list of what damaged data raises.
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(
-            f"The DICOM file {path} cannot be used because {reason}; restore it from where it came from."
-        ) from error
+        return DicomFile(path, damage=f"its header is damaged ({reason})")
+    if file and (complaint := missing_decoder(file.syntax)):
+        raise UserError(f"The DICOM file {path} is compressed as {complaint}")
+    return file
 
 
 def _parse_header(path: Path) -> DicomFile | None:
@@ -84,13 +93,11 @@ def _parse_header(path: Path) -> DicomFile | None:
     num_frames = int(header.get("NumberOfFrames") or 1)
     _require_plausible(path, header, num_frames)
     syntax = header.file_meta.get("TransferSyntaxUID", pydicom.uid.ImplicitVRLittleEndian)
-    if complaint := missing_decoder(syntax):
-        raise UserError(f"The DICOM file {path} is compressed as {complaint}")
-    return DicomFile(path, syntax, num_frames, _person(path, header), _facts(header))
+    return DicomFile(path, syntax, num_frames, _person(header), _facts(header))
 
 
 def _has_pictures(header: Dataset) -> bool:
-    """Whether the file is of a kind that has pictures; ValueError where that cannot be told for damage."""
+    """Whether the file is of a kind that has pictures."""
     pydicom = import_pydicom()
     if header.file_meta.get("MediaStorageSOPClassUID") == pydicom.uid.MediaStorageDirectoryStorage:
         return False
@@ -99,15 +106,15 @@ def _has_pictures(header: Dataset) -> bool:
         return not kind.name.startswith(_NO_PICTURES)
     # Every file of whatever kind names its study, and the rows come later.
     if "StudyInstanceUID" not in header or "Image Storage" in kind.name:
-        raise ValueError("its header is cut short or is none")
+        raise _Damage("its header is cut short or is none")
     return False
 
 
 def _require_plausible(path: Path, header: Dataset, num_frames: int) -> None:
-    """ValueError where the sizes in the header cannot be true."""
+    """`_Damage` where the sizes in the header cannot be true."""
     rows, columns, samples = int(header.Rows), int(header.Columns), int(header.get("SamplesPerPixel", 1))
     if not 0 < rows * columns <= MAX_PIXELS or samples not in (1, 3) or num_frames < 1:
-        raise ValueError(
+        raise _Damage(
             f"its header tells of {num_frames} frames of {columns}x{rows} pixels with {samples} samples, and a frame "
             f"may have 1 to {MAX_PIXELS:,} pixels of 1 or 3"
         )
@@ -121,15 +128,15 @@ def _require_plausible(path: Path, header: Dataset, num_frames: int) -> None:
         return
     num_bytes = num_frames * rows * columns * samples * int(header.BitsAllocated) // 8
     if path.stat().st_size < num_bytes:
-        raise ValueError(f"it is cut short ({num_bytes:,} bytes of pixels are told of)")
+        raise _Damage(f"it is cut short ({num_bytes:,} bytes of pixels are told of)")
 
 
-def _person(path: Path, header: Dataset) -> tuple[str, ...]:
+def _person(header: Dataset) -> tuple[str, ...]:
     if patient := str(header.get("PatientID") or "").strip():
         return "patient", patient, str(header.get("IssuerOfPatientID") or "").strip()
     if study := str(header.get("StudyInstanceUID") or "").strip():
         return "study", study
-    return "file", str(path)
+    return ()
 
 
 def _facts(header: Dataset) -> dict[str, str]:

@@ -56,17 +56,16 @@ def show_frame(file: DicomFile, frame: int, window: str | tuple[float, float] | 
       window: as `parse_window` returns it; a tuple is (centre, width) in the units of the modality, such as HU.
 
     Raises:
-      UserError: the pixels cannot be decoded; the sentence names the file.
+      ValueError: the file is damaged or its pixels cannot be decoded; the text is half a sentence about it.
     """
+    if file.damage:
+        raise ValueError(file.damage)
     try:
         stored, header = _decode(file.path, file.syntax, frame)
         return _shown(stored, header, frame, window)
     except Exception as error:  # Neither pydicom nor its decoders promise a list of what damaged data raises.
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(
-            f"The DICOM file {file.path} cannot be used because frame {frame} does not decode ({reason}); restore it "
-            "from where it came from."
-        ) from error
+        raise ValueError(f"its frame {frame} does not decode ({reason})") from error
 
 
 def _decode(path: Path, syntax: str, frame: int) -> tuple[np.ndarray, Dataset]:

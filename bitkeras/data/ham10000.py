@@ -29,7 +29,7 @@ def read_ham10000(data_dir: str | Path) -> ImageSource:
     `read_isic2018` reads).
 
     Raises:
-      UserError: something is missing, doubled, damaged or unknown; the sentence names the file, row or id.
+      UserError: something is missing, doubled or unknown; the sentence names the file, row or id.
     """
     folder = require_folder(data_dir)
     files = find_files(folder)

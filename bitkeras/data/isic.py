@@ -56,7 +56,7 @@ def read_isic2018(data_dir: str | Path) -> ImageSource:
     truth names are left out and counted. Ordered by image id.
 
     Raises:
-      UserError: something is missing, doubled, damaged or unknown; the sentence names the file, row or id.
+      UserError: something is missing, doubled or unknown; the sentence names the file, row or id.
     """
     return _read_challenge(data_dir, _2018)
 

@@ -42,13 +42,13 @@ class ImageSource:
     image_ids: np.ndarray
     paths: np.ndarray | None = None
     encoded: np.ndarray | None = None
+    converted: Callable[[int], bytes] | None = None
     labels: np.ndarray | None = None
     class_names: tuple[str, ...] = ()
     groups: np.ndarray | None = None
     official_test: np.ndarray | None = None
     notes: tuple[str, ...] = ()
     facts: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
-    converted: Callable[[int], bytes] | None = None
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -59,11 +59,10 @@ class ImageSource:
         fields = ("image_ids", "paths", "encoded", "labels", "groups", "official_test")
         held = {field: getattr(self, field) for field in fields}
         taken = {field: v[indices] for field, v in held.items() if v is not None}
-        taken["facts"] = {name: values[indices] for name, values in self.facts.items()}
         if self.converted is not None:
-            whole = self.converted
-            taken["converted"] = lambda index: whole(int(indices[index]))
-        return dataclasses.replace(self, **taken)
+            taken["converted"] = lambda index: self.converted(int(indices[index]))
+        facts = {name: values[indices] for name, values in self.facts.items()}
+        return dataclasses.replace(self, **taken, facts=facts)
 
     def location(self, index: int) -> str:
         """Where a person finds image `index`: its file, or its id where it is a record of a batch file."""

@@ -164,13 +164,6 @@ def test_a_table_in_another_encoding_and_an_empty_one(tmp_path):
         read_csv(table)
 
 
-def test_a_damaged_image_is_named(tmp_path):
-    table = write(tmp_path)
-    (tmp_path / "c.png").write_bytes(b"")
-    with pytest.raises(UserError, match="c.png cannot be used because it is empty"):
-        read_csv(table)
-
-
 def test_a_window_without_dicom_files_is_refused(tmp_path):
     with pytest.raises(UserError, match="--dicom_window=40,400 is for DICOM files, and the table lists none"):
         read_csv(write(tmp_path), dicom_window="40,400")

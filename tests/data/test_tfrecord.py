@@ -221,7 +221,7 @@ def test_a_shard_that_shrinks_is_told(tmp_path):
     source = read_tfrecord(shard)
     shard.write_bytes(shard.read_bytes()[:-200])
     assert source.read(0) == jpeg(0)
-    with pytest.raises(UserError, match="a.tfrecord became shorter"):
+    with pytest.raises(ValueError, match="a.tfrecord became shorter"):
         source.read(2)
 
 

@@ -24,18 +24,21 @@ def test_an_option_of_another_data_set_is_refused_before_anything_is_written(pha
     assert not (tmp_path / "run").exists()
 
 
-def test_the_options_of_a_run_go_with_it_to_its_probe(phantoms):
+def test_the_recorded_options_read_the_images_again(phantoms):
     table = str(next(phantoms.rglob("*.csv")))
-    config = {"dataset": "csv", "data_dir": table, "image_column": "image_id", "label_column": "dx"}
-    as_pretrained = {"dataset": probe.AS_PRETRAINED, "image_column": None, "label_column": None}
-    source = probe.read_probed(config, as_pretrained, None)
-    assert source.labels is not None and len(source) == 120
-    with pytest.raises(UserError, match="--label_column=sex is for another --dataset"):
-        probe.read_probed(config, {**as_pretrained, "label_column": "sex"}, None)
-    other = probe.read_probed(config, {"dataset": "csv", "image_column": "image_id", "label_column": "sex"}, table)
-    assert other.class_names != source.class_names
+    config = {"dataset": "csv", "data_dir": table, "image_column": "image_id", "label_column": "dx", "id_column": None}
+    by_class = runtime.read_existing(config)
+    assert by_class.labels is not None and len(by_class) == 120
+    by_sex = runtime.read_existing({**config, "data_dir": "gone", "label_column": "sex"}, table)
+    assert by_sex.class_names != by_class.class_names
     # Recorded by a version that knew no options.
-    assert len(probe.read_probed({"dataset": "ham10000", "data_dir": str(phantoms)}, as_pretrained, None)) == 120
+    assert len(runtime.read_existing({"dataset": "ham10000", "data_dir": str(phantoms)})) == 120
+
+
+def test_a_probe_of_the_runs_own_images_takes_no_options():
+    runtime.refuse_reader_options({"dataset": probe.AS_PRETRAINED, "label_column": None})
+    with pytest.raises(UserError, match="--label_column=sex is for another --dataset, .* or pass --dataset too"):
+        runtime.refuse_reader_options({"dataset": probe.AS_PRETRAINED, "label_column": "sex"})
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
