@@ -30,6 +30,8 @@ setup(
         # TensorFlow Addons' TQDMProgressBar needs tqdm and does not declare it.
         "tqdm",
         "numpy<2",
+        # Reads TIFF, GIF and the BMPs that TensorFlow does not; 10.1 tells transparency.
+        "pillow>=10.1",
         "scikit-learn",
         "scipy",
         "absl-py",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from bitkeras.data.conversion import decodable
 from bitkeras.errors import UserError
 from export.versions import latest_version, list_versions
 
@@ -27,7 +28,7 @@ def predict_files(version_dir: str | Path, paths: Sequence[str | Path]) -> list[
     paths = [Path(path) for path in paths]
     for path in paths:
         if not path.is_file():
-            raise UserError(f"The image {path} does not exist or is not a file; pass paths of JPEG or PNG files.")
+            raise UserError(f"The image {path} does not exist or is not a file; pass paths of image files.")
     answers = []
     for start in range(0, len(paths), BATCH_SIZE):
         answers.extend(_predict_batch(serve, paths[start : start + BATCH_SIZE]))
@@ -50,7 +51,7 @@ def _load(version_dir: Path):
 
 
 def _predict_batch(serve, paths: list[Path]) -> list[dict]:
-    encoded = [path.read_bytes() for path in paths]
+    encoded = [_read(path) for path in paths]
     try:
         answer = serve(image_bytes=tf.constant(encoded))
     except tf.errors.InvalidArgumentError:
@@ -70,12 +71,18 @@ def _predict_batch(serve, paths: list[Path]) -> list[dict]:
     ]
 
 
+def _read(path: Path) -> bytes:
+    """The file, made PNG where it is of a kind that the SavedModel does not take."""
+    try:
+        return decodable(path.read_bytes())
+    except ValueError as error:
+        raise UserError(f"The file {path} is broken or no image: {error}; pass files that open in a viewer.") from error
+
+
 def _blame(serve, paths: list[Path], encoded: list[bytes]) -> None:
     # The error of a batch does not say which image it was.
     for path, image in zip(paths, encoded):
         try:
             serve(image_bytes=tf.constant([image]))
         except tf.errors.InvalidArgumentError as error:
-            raise UserError(
-                f"The file {path} is broken or no image; pass JPEG, PNG, GIF or BMP files that open in a viewer."
-            ) from error
+            raise UserError(f"The file {path} is broken or no image; pass files that open in a viewer.") from error

@@ -17,9 +17,10 @@ PARALLEL_DECODES = 16
 
 
 def serving_default(servable: Servable):
-    """Encoded images, string [B] (JPEG, PNG, BMP or the first frame of a GIF) -> `Servable.classify`.
+    """Encoded images, string [B] (JPEG, PNG or BMP of 24 bits) -> `Servable.classify`.
 
-    One broken image fails the whole request with INVALID_ARGUMENT, as TF's decoders do.
+    Read as in training: turned as Exif says, transparency on white. One that is broken, larger than
+    `decoding.MAX_PIXELS` or of another format fails the whole request with INVALID_ARGUMENT.
     """
 
     # `image_bytes`: Vertex AI wants the suffix for base64 input. No output carries it: TF Serving would answer base64.

@@ -9,17 +9,19 @@ import tensorflow as tf
 
 from bitkeras.callbacks import Diverged, LossGuard, RunCheckpoint, Stopped, Throughput, make_progress
 from bitkeras.callbacks.profile import StepProfile, read_profile_steps
+from bitkeras.data.bad_images import save_bad_images
 from bitkeras.data.batches import Share, batch_indices
 from bitkeras.data.splits import save_split
 from bitkeras.errors import UserError
 from pipelines.command_flags import CommandFlags
 from pipelines.distribution import STRATEGIES, distributed, require_same_step
+from pipelines.images import define_bad_image_flag
 from pipelines.job import Job
 from pipelines.runtime import say
 from pipelines.stopping import noting_signals
 
 # Flags that say how a run is carried out and not what comes out of it, so they may differ when it goes on.
-CONDUCT = ("checkpoint_steps", "profile_steps", "recompute", "strategy")
+CONDUCT = ("checkpoint_steps", "on_bad_image", "profile_steps", "recompute", "strategy")
 
 
 def define_conduct_flags(flags: CommandFlags) -> None:
@@ -32,12 +34,16 @@ def define_conduct_flags(flags: CommandFlags) -> None:
         "recompute", False, "Compute activations again in place of keeping them: a third of the memory, 1.3 x the time."
     )
     flags.text("profile_steps", None, "FIRST,LAST: profile these steps for TensorBoard.")
+    define_bad_image_flag(flags)
 
 
 def begin(job: Job, records: Mapping[str, dict]) -> None:
     """The first files of a run; not earlier, since a folder must not be bound to a flag that was mistyped."""
     job.run.start(job.config)
     if not job.run.split_path.exists():
+        # First, since a run that has its split goes by this list.
+        if job.bad_images:
+            save_bad_images(job.bad_images, job.run.bad_images_path)
         save_split(job.split, job.source, job.run.split_path)
     for name, record in records.items():
         job.run.write_json(job.run.path / name, record)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from bitkeras.data import ImageSource
+from bitkeras.data.bad_images import BadImage
 from bitkeras.data.batches import image_batches, num_steps_per_epoch
 from bitkeras.data.splits import Split
 from bitkeras.runs import RunFolder
@@ -23,6 +25,7 @@ class Job:
       conduct: the flags that say how it is carried out, which may differ when it goes on.
       source, split: the images, and the part of each.
       strategy: the devices.
+      bad_images: what the source does not hold because it cannot be used.
     """
 
     run: RunFolder
@@ -31,6 +34,7 @@ class Job:
     source: ImageSource
     split: Split
     strategy: tf.distribute.Strategy
+    bad_images: Sequence[BadImage] = ()
 
     @property
     def indices(self) -> np.ndarray:

@@ -34,7 +34,7 @@ def predict(images: list[str], *, push_dir: str, version: int | None, as_json: b
       UserError: no image, no such version, or a file that is no image.
     """
     if not images:
-        raise UserError("No image was given; name one or more JPEG or PNG files after the flags.")
+        raise UserError("No image was given; name one or more image files after the flags.")
     for answer in predict_files(version_path(push_dir, version), images):
         if as_json:
             say(json.dumps(answer))

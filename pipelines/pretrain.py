@@ -37,6 +37,7 @@ from pipelines.distribution import (
 )
 from pipelines.encoders import build_encoder, load_start, record_lines, save_encoder, weights_record
 from pipelines.fitting import CONDUCT, begin, define_conduct_flags, fit, take_up
+from pipelines.images import usable_images
 from pipelines.job import Job
 from pipelines.retention import measure_retention, retention_lines
 from pipelines.runtime import say
@@ -117,9 +118,10 @@ def pretrain_on(strategy: tf.distribute.Strategy, run: RunFolder, config: dict, 
         return
     source = read_source(config["dataset"], config["data_dir"])
     say(source.summary())
+    source, bad = usable_images(run, source, on_bad_image=conduct["on_bad_image"])
     split = find_split(run, source, config)
     say(split.summary())
-    job = Job(run, config, conduct, source, split, strategy)
+    job = Job(run, config, conduct, source, split, strategy, bad)
     # What a preset stands for, written out or not, takes the images there are.
     require_images(None if config["swap"] else asked_to_calibrate, len(job.indices))
     say(f"precision {config['precision']}: {reason}")

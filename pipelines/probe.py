@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from bitkeras.callbacks.hparams import probe_scores, write_hparams
 from bitkeras.data import DATASETS, ImageSource
+from bitkeras.data.bad_images import BadImage, save_bad_images
 from bitkeras.data.batches import naming_bad_images
 from bitkeras.data.splits import SPLITS, Split, leakage_audit, load_split, save_split
 from bitkeras.errors import UserError
@@ -28,6 +29,7 @@ from bitkeras.runs import RunFolder
 from pipelines.command_flags import CommandFlags
 from pipelines.encoder_scores import EncoderScores
 from pipelines.encoders import calibrate, save_encoder
+from pipelines.images import define_bad_image_flag, usable_images
 from pipelines.pretrain import find_split
 from pipelines.runtime import read_existing, say
 
@@ -49,24 +51,28 @@ FLAGS.integer("bn_calibrate", None, "Take batch norm's statistics anew from so m
 FLAGS.text("beside", None, "Other finished runs on the same split of the same images, with commas: in the same table.")
 FLAGS.switch("baselines", True, "Score a random encoder, raw pixels and the majority class too.")
 FLAGS.integer("seed", 0, "Of classifiers, bootstrap and t-SNE.", at_least=0)
+define_bad_image_flag(FLAGS)
 
 
 def main(_) -> None:
     """Flags become plain arguments."""
-    options = FLAGS.values(without=["run_dir", "name", "data_dir"])
+    options = FLAGS.values(without=["run_dir", "name", "data_dir", "on_bad_image"])
     if options["beside"]:
         options["beside"] = ",".join(str(Path(path).absolute()) for path in options["beside"].split(",") if path)
-    probe(RunFolder(FLAGS.run_dir), FLAGS.name, options, data_dir=FLAGS.data_dir)
+    probe(RunFolder(FLAGS.run_dir), FLAGS.name, options, data_dir=FLAGS.data_dir, on_bad_image=FLAGS.on_bad_image)
 
 
-def probe(run: RunFolder, name: str, options: dict, *, data_dir: str | None = None) -> None:
+def probe(
+    run: RunFolder, name: str, options: dict, *, data_dir: str | None = None, on_bad_image: str = "error"
+) -> None:
     """Scores the run's encoder and its baselines on the test part.
 
     Args:
       run: a finished run.
       name: folder below it.
-      options: the flags above but run_dir, name and data_dir, name -> value.
+      options: the flags above but run_dir, name, data_dir and on_bad_image, name -> value.
       data_dir: where the images are, if they have moved.
+      on_bad_image: one of `ON_BAD_IMAGE`, for another data set; the run's own images are those it listed.
 
     Raises:
       UserError: the run is not finished, has no labels, or was probed under this name with other flags.
@@ -83,7 +89,7 @@ def probe(run: RunFolder, name: str, options: dict, *, data_dir: str | None = No
     if (results.path / "report.md").exists():
         say(f"{results.path}: this probe is already finished; its report is {results.path / 'report.md'}.")
         return
-    source = read_probed(config, options, data_dir)
+    source, bad = read_probed(run, results, options, data_dir, on_bad_image=on_bad_image)
     if source.labels is None:
         raise UserError(
             f"{source.name} has no labels to probe with; pass a labelled set, such as "
@@ -96,6 +102,8 @@ def probe(run: RunFolder, name: str, options: dict, *, data_dir: str | None = No
         encoder = find_encoder(run, scores, options)
     results.start({**options, "data_dir": data_dir and str(Path(data_dir).absolute())})
     if options["dataset"] != AS_PRETRAINED:
+        if bad:
+            save_bad_images(bad, results.bad_images_path)
         save_split(split, source, results.split_path)
     if options["bn_calibrate"]:
         save_encoder(results.encoder_path, config, encoder)
@@ -181,15 +189,19 @@ def probed_encoder_path(run: RunFolder, name: str) -> Path:
     return results.encoder_path if results.config().get("bn_calibrate") else run.encoder_path
 
 
-def read_probed(config: dict, options: dict, data_dir: str | None) -> ImageSource:
-    """The images that a probe with `options` is about."""
+def read_probed(
+    run: RunFolder, results: RunFolder, options: dict, data_dir: str | None, *, on_bad_image: str = "error"
+) -> tuple[ImageSource, list[BadImage]]:
+    """The images that the probe of `options` in `results` is about, and those left out of them."""
     if options["dataset"] == AS_PRETRAINED:
-        return read_existing(config["dataset"], data_dir or config["data_dir"])
+        config = run.config()
+        source = read_existing(config["dataset"], data_dir or config["data_dir"])
+        return usable_images(run, source, on_bad_image=on_bad_image)
     if data_dir is None:
         raise UserError(
             f"--dataset={options['dataset']} is not what the run was trained on; say where with --data_dir."
         )
-    return read_existing(options["dataset"], data_dir)
+    return usable_images(results, read_existing(options["dataset"], data_dir), on_bad_image=on_bad_image)
 
 
 def find_probed_split(run: RunFolder, results: RunFolder, source: ImageSource, options: dict) -> Split:

@@ -18,6 +18,7 @@ from export.push import MANIFEST, push
 from export.servable import Servable
 from export.versions import latest_version, list_versions, version_path
 from pipelines.command_flags import CommandFlags
+from pipelines.images import read_image
 from pipelines.probe import find_probed_split, probed_encoder_path, read_probed, require_finished
 from pipelines.runtime import say
 
@@ -58,7 +59,7 @@ def push_run(
         say(f"{version_path(push_dir, version)} already holds this encoder and probe; nothing to do.")
         return
     options = RunFolder(run.path / name).config()
-    source = read_probed(config, options, data_dir or options["data_dir"])
+    source, _ = read_probed(run, RunFolder(run.path / name), options, data_dir or options["data_dir"])
     test = find_probed_split(run, RunFolder(run.path / name), source, options).indices("test")[:check_images]
     with np.load(probe_path) as probe:
         servable = Servable(
@@ -71,9 +72,8 @@ def push_run(
     say(f"writing the SavedModel and comparing it with Keras on {len(test)} images in a fresh process")
     scores = json.loads((run.path / name / "scores.json").read_text())
     manifest = {"config": config, "scores": scores[0], "made_from_sha256": contents}
-    published = push(
-        servable, push_dir=push_dir, images=[source.read(index) for index in test], version=version, manifest=manifest
-    )
+    images = [read_image(source, index) for index in test]
+    published = push(servable, push_dir=push_dir, images=images, version=version, manifest=manifest)
     say(f"pushed {published}; ask it: bitkeras predict --push_dir={push_dir} IMAGE")
 
 

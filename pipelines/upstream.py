@@ -37,6 +37,7 @@ from pipelines.distribution import (
     starting_over_without_peers,
 )
 from pipelines.fitting import CONDUCT, begin, define_conduct_flags, fit, take_up
+from pipelines.images import usable_images
 from pipelines.job import Job
 from pipelines.runtime import say
 
@@ -101,8 +102,9 @@ def upstream_on(strategy: tf.distribute.Strategy, run: RunFolder, config: dict, 
         raise UserError(
             f"{source.name} has no labels to train on; pass a labelled set, such as --dataset=image_folder."
         )
+    source, bad = usable_images(run, source, on_bad_image=conduct["on_bad_image"])
     split = load_split(run.split_path, source) if run.split_path.exists() else make_split(source, config)
-    job = Job(run, config, conduct, source, split, strategy)
+    job = Job(run, config, conduct, source, split, strategy, bad)
     say(f"precision {config['precision']}: {reason}")
     require_divisible(config["batch_size"], strategy)
     tf.keras.utils.set_random_seed(config["seed"])

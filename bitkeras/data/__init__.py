@@ -1,7 +1,8 @@
 """Sources of images: a table of readers, each `read(data_dir) -> ImageSource`.
 
 A reader says what it found with `ImageSource.summary()`, orders images the same way on every machine, and raises
-`UserError` for anything missing, doubled, damaged or unknown.
+`UserError` for anything missing, doubled or unknown. It opens no image: which of them cannot be used is found by
+`bad_images.find_bad_images`.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from bitkeras.data.augment_draws import draw_parameters, draw_uniforms, draw_windows
 from bitkeras.data.augment_pixels import crop_and_resize, finish_views
-from bitkeras.data.pictures import Ratios, decoding_ratios
+from bitkeras.data.pictures import Shrinking
 from bitkeras.errors import UserError
 
 
@@ -24,13 +24,13 @@ class Policy:
     Attributes:
       make_views: `(pictures, seeds, *, num_views)` -> float32 [num_views, N, S, S, 3] in [-1, 1]. `pictures` are N
         images as in `bitkeras.data.pictures`; `seeds` int64 [N, 3] with (seed, epoch, image) of each.
-      ratios: by how much the images are shrunk while they are decoded, of their sizes.
+      shrinking: by how much the images are shrunk while they are decoded.
       halves: `make_views` as two functions, where the second can run on an accelerator: pictures -> uint8 [N, R, R, 3];
         such images, any number, `*, num_views` -> views. None where it cannot.
     """
 
     make_views: Callable[..., tf.Tensor]
-    ratios: Ratios
+    shrinking: Shrinking
     halves: tuple[Callable[..., tf.Tensor], Callable[..., tf.Tensor]] | None = None
 
 
@@ -94,22 +94,18 @@ def make_policy(name: str, *, image_size: int, seed: int = 0) -> Policy:
         from bitkeras.data.augment_keras_cv import KerasCvViews
 
         layers = KerasCvViews(RECIPES["simsiam"], image_size=image_size, seed=seed)
-        return Policy(layers.make_views, lambda sizes: tf.ones_like(sizes[:, 0]), (layers.shrink, layers.finish))
+        return Policy(layers.make_views, Shrinking(), (layers.shrink, layers.finish))
     if name not in RECIPES:
         raise UserError(f"There is no view policy {name!r}; pass one of {', '.join(VIEW_POLICIES)}.")
     recipe = RECIPES[name]
-    ratios = crop_ratios(recipe.crop_area, image_size)
-    return Policy(lambda *args, **kwargs: _views(recipe, image_size, ratios, *args, **kwargs), ratios)
+    shrinking = Shrinking(recipe.crop_area[0], image_size)
+    return Policy(lambda *args, **kwargs: _views(recipe, shrinking, *args, **kwargs), shrinking)
 
 
-def crop_ratios(area: tuple[float, float], image_size: int) -> Ratios:
-    """How images are shrunk for crops of `area`, smallest and largest share, to `image_size` px."""
-    return lambda sizes: decoding_ratios(sizes, smallest_area=area[0], image_size=image_size)
-
-
-def _views(recipe: Recipe, image_size: int, ratios: Ratios, pictures, seeds, *, num_views: int):
+def _views(recipe: Recipe, shrinking: Shrinking, pictures, seeds, *, num_views: int):
+    image_size = shrinking.image_size
     uniforms = draw_uniforms(seeds, num_views=num_views)
-    images, windows = pictures.parts(lambda *sides: draw_windows(uniforms, *sides, area=recipe.crop_area), ratios)
+    images, windows = pictures.parts(lambda *sides: draw_windows(uniforms, *sides, area=recipe.crop_area), shrinking)
     crops = crop_and_resize(images, windows, image_size=image_size)
     draws = draw_parameters(tf.reshape(uniforms, [-1, uniforms.shape[-1]]), recipe, image_size=image_size)
     views = finish_views(tf.reshape(crops, [-1, image_size, 3, image_size]), draws)
@@ -129,4 +125,4 @@ def random_crops(pictures, seeds, *, area: tuple[float, float], image_size: int)
     """
     # Each image is flipped for itself, half of the time: BiT's first release flipped whole batches or none.
     recipe = Recipe(crop_area=area, jitter_probability=0.0, grey_probability=0.0, blur_probability=0.0)
-    return _views(recipe, image_size, crop_ratios(area, image_size), pictures, seeds, num_views=1)[0]
+    return _views(recipe, Shrinking(area[0], image_size), pictures, seeds, num_views=1)[0]

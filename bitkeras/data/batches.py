@@ -10,9 +10,12 @@ import numpy as np
 import tensorflow as tf
 
 from bitkeras.data.augment import GROUP, make_policy, random_crops
-from bitkeras.data.pictures import EncodedPictures, StoredPictures
+from bitkeras.data.bad_images import find_bad_images
+from bitkeras.data.conversion import read_pixels
+from bitkeras.data.pictures import DecodedPictures, EncodedPictures
 from bitkeras.data.preprocess import preprocess
-from bitkeras.data.source import ImageSource, first_undecodable
+from bitkeras.data.reading import file_reader
+from bitkeras.data.source import ImageSource
 from bitkeras.errors import UserError
 
 
@@ -33,7 +36,7 @@ class Share:
 WHOLE = Share()
 
 # int64 [n], n known statically -> these images of a source, inside tf.data.
-Read = Callable[[tf.Tensor], "EncodedPictures | StoredPictures"]
+Read = Callable[[tf.Tensor], "EncodedPictures | DecodedPictures"]
 
 
 def view_batches(
@@ -115,7 +118,7 @@ def image_batches(source: ImageSource, indices: np.ndarray, *, image_size: int, 
     """Batches of images in the order of `indices`, float32 [B, S, S, 3] in [-1, 1]; the last may be smaller."""
     read = file_reader(source)
     images = tf.data.Dataset.from_tensor_slices(tf.constant(indices, tf.int64)).map(
-        lambda index: preprocess(read(index), image_size), num_parallel_calls=tf.data.AUTOTUNE
+        lambda index: preprocess(read(index), image_size, fallback=read_pixels), num_parallel_calls=tf.data.AUTOTUNE
     )
     return images.batch(batch_size).prefetch(tf.data.AUTOTUNE)
 
@@ -163,22 +166,16 @@ def reader(source: ImageSource) -> Read:
     return lambda indices: EncodedPictures([read(index) for index in tf.unstack(indices)])
 
 
-def file_reader(source: ImageSource) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Index -> encoded bytes, inside tf.data."""
-    if source.encoded is not None:
-        encoded = tf.constant(source.encoded)
-        return lambda index: encoded[index]
-    paths = tf.constant(source.paths)
-    return lambda index: tf.io.read_file(paths[index])
-
-
 @contextlib.contextmanager
 def naming_bad_images(source: ImageSource) -> Iterator[None]:
     """Turns TensorFlow's decoding error, which names no file, into a UserError that does."""
     try:
         yield
-    except (tf.errors.InvalidArgumentError, tf.errors.NotFoundError) as error:
-        culprit = first_undecodable(source)
-        if culprit is None:
+    except (tf.errors.InvalidArgumentError, tf.errors.NotFoundError, tf.errors.PermissionDeniedError) as error:
+        bad = find_bad_images(source, at_most=1)
+        if not bad:
             raise
-        raise UserError(f"{culprit[0]} cannot be decoded ({culprit[1]}); replace it or take it out.") from error
+        raise UserError(
+            f"The image {bad[0].file} has gone bad: {bad[0].reason}. Restore it and give the same command again; to go "
+            "without it, start anew in another folder with --on_bad_image=skip."
+        ) from error

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bitkeras.data.source import IMAGE_ENDINGS, ImageSource, check_image_files, find_images, require_folder
+from bitkeras.data.source import IMAGE_ENDINGS, ImageSource, find_images, require_folder
 from bitkeras.errors import UserError
 
 _PART_NAMES = {"train", "training", "test", "testing", "val", "valid", "validation"}
@@ -68,8 +68,7 @@ def class_images(folder: Path) -> dict[str, list[Path]]:
 
 
 def path_fields(paths: list[Path], folder: Path) -> dict[str, np.ndarray]:
-    """The fields `image_ids` (paths relative to `folder`) and `paths` of a source, after a check of every file."""
-    check_image_files(paths)
+    """The fields `image_ids` (paths relative to `folder`) and `paths` of a source."""
     return {
         "image_ids": np.array([path.relative_to(folder).as_posix() for path in paths]),
         "paths": np.array([str(path) for path in paths]),

@@ -10,7 +10,6 @@ import numpy as np
 from bitkeras.data.source import (
     IMAGE_ENDINGS,
     ImageSource,
-    check_image_files,
     find_files,
     require_folder,
     require_unique,
@@ -44,7 +43,6 @@ def read_ham10000(data_dir: str | Path) -> ImageSource:
     by_id, num_unnamed, num_copies = _index_images(files, set(image_ids))
     _require_present(image_ids, by_id, table, folder)
     paths = [by_id[image_id] for image_id in image_ids]
-    check_image_files(paths)
     return ImageSource(
         name="ham10000",
         image_ids=np.array(image_ids),

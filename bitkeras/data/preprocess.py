@@ -4,17 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-
-def decode_image(encoded: tf.Tensor) -> tf.Tensor:
-    """JPEG, PNG, GIF or BMP bytes (scalar string) -> uint8 [H, W, 3].
-
-    Grey images get three equal channels; an alpha channel is dropped. Raises
-    `tf.errors.InvalidArgumentError` for bytes that are no image or are cut short.
-    """
-    # expand_animations=False: a GIF is then its first frame and the rank is 3 for every format.
-    image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
-    image.set_shape([None, None, 3])
-    return image
+from bitkeras.data.decoding import Fallback, decode_image
 
 
 def resize(image: tf.Tensor, image_size: int) -> tf.Tensor:
@@ -24,8 +14,16 @@ def resize(image: tf.Tensor, image_size: int) -> tf.Tensor:
     a centre crop would cut lesions that reach the border of a 4:3 photograph. Antialiased, since
     600x450 -> 64 px without it aliases hairs into dots.
     """
-    # The cast first: tf.image.resize hands back uint8 where the static shape already fits, float32 otherwise.
-    return tf.image.resize(tf.cast(image, tf.float32), [image_size, image_size], antialias=True)
+    # What tf.image.resize calls, with the same result; but that makes float32 of the whole picture first, four times
+    # the memory.
+    return tf.raw_ops.ScaleAndTranslate(
+        images=tf.expand_dims(image, 0),
+        size=[image_size, image_size],
+        scale=tf.cast(image_size / tf.shape(image)[:2], tf.float32),
+        translation=[0.0, 0.0],
+        kernel_type="triangle",
+        antialias=True,
+    )[0]
 
 
 def to_model_range(image: tf.Tensor) -> tf.Tensor:
@@ -33,6 +31,10 @@ def to_model_range(image: tf.Tensor) -> tf.Tensor:
     return tf.cast(image, tf.float32) / 127.5 - 1.0
 
 
-def preprocess(encoded: tf.Tensor, image_size: int) -> tf.Tensor:
-    """Encoded image (scalar string) -> float32 [image_size, image_size, 3] in [-1, 1]."""
-    return to_model_range(resize(decode_image(encoded), image_size))
+def preprocess(encoded: tf.Tensor, image_size: int, *, fallback: Fallback | None = None) -> tf.Tensor:
+    """Encoded image (scalar string) -> float32 [image_size, image_size, 3] in [-1, 1].
+
+    Args:
+      fallback: reads other files than JPEG and PNG, as in `decoding.decode_images`.
+    """
+    return to_model_range(resize(decode_image(encoded, fallback=fallback), image_size))

@@ -5,19 +5,16 @@ from __future__ import annotations
 import collections
 import dataclasses
 import os
-import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
-from bitkeras.data.preprocess import decode_image
+from bitkeras.data.conversion import decodable
 from bitkeras.errors import UserError
 
-IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
-
-# (first bytes, what stands near the end of a complete file): the formats `decode_image` reads.
-_SIGNATURES = ((b"\xff\xd8\xff", b"\xff\xd9"), (b"\x89PNG\r\n\x1a\n", b"IEND"), (b"GIF8", b";"), (b"BM", b""))
+# What a file holds is told by its first bytes; its ending only says that it is an image.
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".gif")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +25,9 @@ class ImageSource:
       name: the key in `DATASETS`.
       image_ids: [N] str, unique.
       paths: [N] str, the files; None where the images are held in `encoded`.
-      encoded: [N] bytes (object array), JPEG or PNG; None where they are files.
+      encoded: [N] bytes (object array), image files; None where they are on disk.
+      converted: index -> PNG bytes, for images that lie in no image file; goes before `encoded` and `paths`. What it
+        raises is the reason why an image is bad.
       labels: [N] int32 in [0, K), or None where nothing is labelled.
       class_names: K names in label order; empty without labels.
       groups: [N] str, the lesion of each image, or None where every image stands for itself.
@@ -40,6 +39,7 @@ class ImageSource:
     image_ids: np.ndarray
     paths: np.ndarray | None = None
     encoded: np.ndarray | None = None
+    converted: Callable[[int], bytes] | None = None
     labels: np.ndarray | None = None
     class_names: tuple[str, ...] = ()
     groups: np.ndarray | None = None
@@ -54,15 +54,27 @@ class ImageSource:
         indices = np.asarray(indices, dtype=np.int64)
         fields = ("image_ids", "paths", "encoded", "labels", "groups", "official_test")
         held = {field: getattr(self, field) for field in fields}
-        return dataclasses.replace(self, **{field: v[indices] for field, v in held.items() if v is not None})
+        taken = {field: v[indices] for field, v in held.items() if v is not None}
+        if self.converted is not None:
+            taken["converted"] = lambda index: self.converted(int(indices[index]))
+        return dataclasses.replace(self, **taken)
 
     def location(self, index: int) -> str:
         """Where a person finds image `index`: its file, or its id where it is a record of a batch file."""
         return str(self.image_ids[index] if self.paths is None else self.paths[index])
 
     def read(self, index: int) -> bytes:
-        """The encoded bytes of image `index`."""
-        return self.encoded[index] if self.paths is None else Path(self.paths[index]).read_bytes()
+        """Image `index` as bytes that `decode_image` takes: the file as it is, or PNG made of a TIFF, GIF or odd BMP.
+
+        Raises:
+          OSError: the file cannot be read.
+          ValueError: it is no image, or is damaged where this is seen without decoding JPEG and PNG.
+        """
+        if self.converted is not None:
+            encoded = self.converted(index)
+        else:
+            encoded = self.encoded[index] if self.paths is None else Path(self.paths[index]).read_bytes()
+        return decodable(encoded)
 
     def summary(self) -> str:
         """One line: images, classes with their counts, lesions."""
@@ -124,61 +136,3 @@ def find_files(folder: Path) -> list[Path]:
 def find_images(folder: Path) -> list[Path]:
     """The files of `find_files` that end as an image does, in capitals or not."""
     return [path for path in find_files(folder) if path.suffix.lower() in IMAGE_ENDINGS]
-
-
-def check_image_file(path: str | Path) -> None:
-    """UserError naming the file if it is empty, no image, or cut short; about 50 microseconds a file.
-
-    Only the first and last bytes are read. What they leave in doubt (data behind the end marker, say) is decided by
-    decoding, so that no readable image is refused. Damage in the middle passes: `first_undecodable` finds it.
-    """
-    try:
-        with open(path, "rb") as file:
-            head = file.read(8)
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - 64))
-            tail = file.read()
-    except OSError as error:
-        raise _unusable(path, f"it cannot be read ({error.strerror})") from None
-    if not size:
-        raise _unusable(path, "it is empty (0 bytes)")
-    marker = next((marker for start, marker in _SIGNATURES if head.startswith(start)), None)
-    if marker is None:
-        raise _unusable(path, "it is no JPEG, PNG, BMP or GIF, whatever its name ends in")
-    if marker not in tail and (reason := _decoding_error(Path(path).read_bytes())):
-        raise _unusable(path, f"it is damaged or cut short ({reason})")
-
-
-def check_image_files(paths) -> None:
-    """`check_image_file` for each of `paths`."""
-    for path in paths:
-        check_image_file(path)
-
-
-def first_undecodable(source: ImageSource) -> tuple[str, str] | None:
-    """(location, reason) of the first image that does not decode, or None; decodes everything up to there.
-
-    For the one case that has to be searched: tf.data says that decoding failed, but not in which file.
-    """
-    for index in range(len(source)):
-        try:
-            reason = _decoding_error(source.read(index))
-        except OSError as error:
-            reason = f"it cannot be read ({error.strerror})"
-        if reason:
-            return source.location(index), reason
-    return None
-
-
-def _unusable(path, reason: str) -> UserError:
-    return UserError(f"The image file {path} cannot be used because {reason}; restore it from where it came from.")
-
-
-def _decoding_error(encoded: bytes) -> str:
-    """TensorFlow's reason why the bytes are no image, or "" if they are one."""
-    try:
-        decode_image(tf.constant(encoded))
-    except tf.errors.InvalidArgumentError as error:
-        # "{{function_node ...}} Invalid JPEG data or crop window, data size 12 [Op:DecodeImage]": keep the middle.
-        return re.sub(r"\{\{.*?\}\}|\[Op:.*|\n.*", "", error.message).strip() or "it does not decode"
-    return ""

@@ -33,11 +33,6 @@ def pictures(images):
     return EncodedPictures([tf.io.encode_png(image) for image in images])
 
 
-def repeated(function, number):
-    """[number, ...]: what the function gives in `number` calls inside tf.data."""
-    return next(iter(tf.data.Dataset.range(number).map(lambda _: function()).batch(number))).numpy()
-
-
 def seeds_of(number, seed=7, epoch=0):
     return np.stack([np.full(number, seed), np.full(number, epoch), np.arange(number)], axis=1).astype(np.int64)
 

@@ -10,8 +10,9 @@ from PIL import Image
 from reference import augment_reference as reference
 
 from bitkeras.data.augment_pixels import crop_and_resize
-from bitkeras.data.jpeg_head import plain_sizes, read_head
-from bitkeras.data.pictures import EncodedPictures, StoredPictures, decode_at_ratio, decoding_ratios
+from bitkeras.data.decoding import decode_image
+from bitkeras.data.image_bytes import plain_jpeg_sizes, read_head
+from bitkeras.data.pictures import DecodedPictures, EncodedPictures, Shrinking
 
 AREA = (0.2, 1.0)
 
@@ -53,7 +54,7 @@ JPEGS = {
 
 
 def sizes_of(*files):
-    is_plain, sizes = plain_sizes(tf.stack([read_head(tf.constant(file)) for file in files]))
+    is_plain, sizes = plain_jpeg_sizes(tf.stack([read_head(tf.constant(file)) for file in files]))
     return is_plain.numpy().tolist(), sizes.numpy().tolist()
 
 
@@ -82,14 +83,17 @@ def windows_in(sizes, num_views, seed=0):
     return np.array(windows, np.int32)
 
 
-def parts_of(pictures, windows, ratios):
+def parts_of(pictures, windows, shrinking):
     """`parts` inside a graph, as tf.data calls it: ([uint8 [h, w, 3]], float32 [V, N, 4])."""
-    found = tf.function(lambda: tuple(pictures.parts(lambda *_: tf.constant(windows), ratios)))()
+    found = tf.function(lambda: tuple(pictures.parts(lambda *_: tf.constant(windows), shrinking)))()
     return [image.numpy() for image in found[0]], found[1].numpy()
 
 
-def unshrunk(sizes):
-    return tf.ones_like(sizes[:, 0])
+def files_of(files):
+    return EncodedPictures([tf.constant(file) for file in files])
+
+
+UNSHRUNK = Shrinking()
 
 
 @pytest.mark.parametrize("kind", JPEGS)
@@ -101,7 +105,7 @@ def test_a_window_has_the_pixels_it_has_in_the_whole_image(kind, num_views):
     whole = [tf.io.decode_image(file, channels=3).numpy() for file in files]
     for seed in range(4):
         windows = windows_in(sizes, num_views, seed)
-        images, inside = parts_of(EncodedPictures([tf.constant(file) for file in files]), windows, unshrunk)
+        images, inside = parts_of(files_of(files), windows, UNSHRUNK)
         for view, n in np.ndindex(num_views, len(sizes)):
             (top, left, height, width), at = windows[view, n], inside[view, n].astype(int)
             assert tuple(at[2:]) == (height, width)
@@ -117,23 +121,21 @@ def test_a_window_has_the_pixels_it_has_in_the_whole_image(kind, num_views):
 def test_what_is_no_plain_jpeg_is_decoded_whole_and_changes_nothing_beside_it():
     image = photograph(40, 60)
     files = [encode(image), encode(image, "PNG"), exif_rotated(image), encode(image[..., 0]), encode(image, "BMP")]
-    shapes = [tf.io.decode_image(file, channels=3).shape[:2] for file in files]
-    windows = windows_in([tuple(shape) for shape in shapes], 1)
+    # The third is turned by a quarter.
+    windows = windows_in([(40, 60), (40, 60), (60, 40), (40, 60), (40, 60)], 1)
 
-    def halved(sizes):
-        return 2 * tf.ones_like(sizes[:, 0])
-
-    for ratios in (unshrunk, halved):
-        together, inside = parts_of(EncodedPictures([tf.constant(file) for file in files]), windows, ratios)
+    # sqrt(0.2 * 3/4 * 40 * 60) = 19 px of the smallest window are 1.5 times a view of 6 px, twice over.
+    for shrinking in (UNSHRUNK, Shrinking(0.2, 6)):
+        together, inside = parts_of(files_of(files), windows, shrinking)
         for n, file in enumerate(files):
-            (alone,), place = parts_of(EncodedPictures([tf.constant(file)]), windows[:, n : n + 1], ratios)
+            (alone,), place = parts_of(files_of([file]), windows[:, n : n + 1], shrinking)
             np.testing.assert_array_equal(together[n], alone)
             np.testing.assert_array_equal(inside[:, n : n + 1], place)
         for n in (1, 2, 4):
-            np.testing.assert_array_equal(together[n], tf.io.decode_image(files[n], channels=3))
+            np.testing.assert_array_equal(together[n], decode_image(tf.constant(files[n])))
             np.testing.assert_array_equal(inside[:, n], windows[:, n])
-        others = [EncodedPictures([tf.constant(files[n]) for n in (1, 4)]), windows[:, [1, 4]]]
-        np.testing.assert_array_equal(parts_of(*others, ratios)[0][1], together[4])
+        others, _ = parts_of(files_of([files[1], files[4]]), windows[:, [1, 4]], shrinking)
+        np.testing.assert_array_equal(others[1], together[4])
 
 
 @pytest.mark.parametrize(
@@ -155,14 +157,14 @@ def test_what_is_no_plain_jpeg_is_decoded_whole_and_changes_nothing_beside_it():
     ],
 )
 def test_ratios_by_hand(size, image_size, area, ratio):
-    assert int(decoding_ratios(tf.constant([size]), smallest_area=area, image_size=image_size)[0]) == ratio
+    assert int(Shrinking(area, image_size).ratios(tf.constant([size]))[0]) == ratio
 
 
 def test_no_window_loses_resolution_by_the_ratio():
     rng = np.random.default_rng(0)
     sizes = rng.integers(20, 900, (60, 2))
     for image_size in (16, 48):
-        ratios = decoding_ratios(tf.constant(sizes, tf.int32), smallest_area=AREA[0], image_size=image_size).numpy()
+        ratios = Shrinking(AREA[0], image_size).ratios(tf.constant(sizes, tf.int32)).numpy()
         assert len(set(ratios)) > 2
         for size, ratio in zip(sizes, ratios):
             sides = [min(reference.crop_window(*size, AREA, rng)[2:]) for _ in range(200)]
@@ -177,11 +179,7 @@ def test_shrunk_decoding_moves_views_by_about_a_level(image_size, ratio, num_vie
     files = [encode(photograph(*size, seed), quality=90) for seed in range(num_images)]
     rng = np.random.default_rng(1)
     windows = np.array([[reference.crop_window(*size, AREA, rng) for _ in files] for _ in range(num_views)], np.int32)
-
-    def ratios(sizes):
-        return decoding_ratios(sizes, smallest_area=AREA[0], image_size=image_size)
-
-    images, inside = parts_of(EncodedPictures([tf.constant(file) for file in files]), windows, ratios)
+    images, inside = parts_of(files_of(files), windows, Shrinking(AREA[0], image_size))
     np.testing.assert_array_equal(inside[..., 2:] * ratio, windows[..., 2:])
     views = crop_and_resize([tf.constant(image) for image in images], tf.constant(inside), image_size=image_size)
     for view, n in np.ndindex(num_views, num_images):
@@ -209,18 +207,37 @@ def test_borders_between_pixels_are_pillows():
         np.testing.assert_allclose(np.transpose(crops[0, n], (2, 0, 1)), np.stack(planes, axis=-1), atol=0.02)
 
 
-def test_stored_pictures_give_the_same_parts():
+def test_decoded_pictures_give_the_same_parts():
     files = [encode(photograph(300, 400, 1)), encode(photograph(40, 60), "PNG"), encode(photograph(90, 120))]
-    windows = windows_in([(300, 400), (40, 60), (90, 120)], 2)
-
-    def ratios(sizes):
-        return decoding_ratios(sizes, smallest_area=AREA[0], image_size=16)
-
-    stored = [decode_at_ratio(tf.constant(file), ratios) for file in files]
-    images, sizes, shrunk = zip(*stored)
-    assert [int(ratio) for ratio in shrunk] == [4, 1, 1]
-    encoded = parts_of(EncodedPictures([tf.constant(file) for file in files]), windows, ratios)
-    kept = parts_of(StoredPictures(images, tf.stack(sizes), tf.stack(shrunk)), windows, None)
+    windows, shrinking = windows_in([(300, 400), (40, 60), (90, 120)], 2), Shrinking(AREA[0], 16)
+    decoded = tf.function(lambda: vars(files_of(files).decoded(shrinking)))()
+    assert decoded["sizes"].numpy().tolist() == [[300, 400], [40, 60], [90, 120]]
+    assert decoded["ratios"].numpy().tolist() == [4, 1, 1]
+    encoded, kept = (parts_of(some, windows, shrinking) for some in (files_of(files), DecodedPictures(**decoded)))
     np.testing.assert_array_equal(encoded[1], kept[1])
     for one, other in zip(encoded[0], kept[0]):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("num_views", [1, 2])
+def test_a_jpeg_that_lacks_data_is_refused_where_a_window_shows_it(num_views):
+    """libjpeg fills what is missing with grey, in a file that ends as it should."""
+    file = encode(photograph(200, 300))
+    lacking = file[: len(file) // 2] + b"\xff\xd9"
+    above, below = ((0, 10, 40, 60), (150, 10, 40, 60))
+    files = [encode(photograph(80, 80)), lacking]
+    for window, is_seen in ((above, num_views == 2), (below, True)):
+        windows = np.array([[(0, 0, 20, 20), window]] * num_views, np.int32)
+        if is_seen:
+            with pytest.raises(tf.errors.InvalidArgumentError, match="lacks part of its data"):
+                parts_of(files_of(files), windows, UNSHRUNK)
+        else:
+            images, _ = parts_of(files_of(files), windows, UNSHRUNK)
+            np.testing.assert_array_equal(images[1][:40, 10:70], tf.io.decode_jpeg(file)[:40, 10:70])
+
+
+def test_an_honest_grey_corner_is_no_lack_of_data():
+    image = np.full((64, 64, 3), 128, np.uint8)
+    windows = np.array([[(10, 10, 30, 30)]], np.int32)
+    images, _ = parts_of(files_of([encode(image, subsampling=0)]), windows, UNSHRUNK)
+    np.testing.assert_array_equal(images[0], np.full(images[0].shape, 128, np.uint8))

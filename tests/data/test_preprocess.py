@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from bitkeras.data.preprocess import decode_image, preprocess, resize, to_model_range
+from bitkeras.data.preprocess import preprocess, resize, to_model_range
 
 
 def random_image(height, width, channels=3, seed=0):
@@ -26,43 +26,6 @@ def triangle_resize(image, size):
 
     halfway = along_first_axis(image.astype(np.float64))
     return along_first_axis(halfway.swapaxes(0, 1)).swapaxes(0, 1)
-
-
-def test_png_decodes_to_the_same_pixels():
-    image = random_image(7, 5)
-    decoded = decode_image(tf.io.encode_png(image))
-    assert decoded.dtype == tf.uint8
-    np.testing.assert_array_equal(decoded, image)
-
-
-def test_jpeg_decodes_close_to_the_picture():
-    ramp = np.tile(np.linspace(0, 255, 64).astype(np.uint8)[:, None, None], (1, 48, 3))
-    decoded = decode_image(tf.io.encode_jpeg(ramp, quality=95)).numpy().astype(int)
-    assert decoded.shape == (64, 48, 3)
-    assert np.abs(decoded - ramp).max() <= 4
-
-
-def test_grey_jpeg_gets_three_equal_channels():
-    decoded = decode_image(tf.io.encode_jpeg(random_image(8, 8, channels=1))).numpy()
-    assert decoded.shape == (8, 8, 3)
-    assert (decoded == decoded[..., :1]).all()
-
-
-def test_alpha_of_png_is_dropped():
-    image = random_image(6, 4, channels=4)
-    np.testing.assert_array_equal(decode_image(tf.io.encode_png(image)), image[..., :3])
-
-
-@pytest.mark.parametrize("keep", [0.2, 0.9])
-def test_truncated_jpeg_raises(keep):
-    encoded = tf.io.encode_jpeg(random_image(64, 64)).numpy()
-    with pytest.raises(tf.errors.InvalidArgumentError):
-        decode_image(tf.constant(encoded[: int(keep * len(encoded))]))
-
-
-def test_bytes_that_are_no_image_raise():
-    with pytest.raises(tf.errors.InvalidArgumentError):
-        decode_image(tf.constant(b"no image at all"))
 
 
 def test_halving_by_hand():
@@ -90,6 +53,13 @@ def test_resize_gives_float32_where_the_size_already_fits():
     result = resize(tf.constant(image), 16)
     assert result.dtype == tf.float32
     np.testing.assert_array_equal(result, image)
+
+
+@pytest.mark.parametrize(("shape", "size"), [((450, 600), 224), ((45, 60), 64), ((33, 21), 7)])
+def test_resize_gives_what_tf_image_gives(shape, size):
+    image = random_image(*shape)
+    expected = tf.image.resize(tf.cast(image, tf.float32), [size, size], antialias=True)
+    np.testing.assert_array_equal(resize(image, size), expected)
 
 
 def test_model_range():

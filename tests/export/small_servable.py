@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import tensorflow as tf
+from PIL import Image
 
 from export.servable import Servable
 
@@ -42,8 +45,29 @@ def picture(height: int, width: int, *, seed: int, channels: int = 3) -> np.ndar
 
 
 def encode_pictures() -> list[bytes]:
+    """Plain files first, then those that are looked at with care: turned, CMYK, progressive, transparent, 16 bits."""
     jpeg = [tf.io.encode_jpeg(picture(150, 200, seed=seed), quality=90) for seed in (1, 2)]
     jpeg.append(tf.io.encode_jpeg(picture(64, 64, seed=3)))
     grey = tf.io.encode_jpeg(picture(90, 120, seed=4, channels=1), format="grayscale")
     png = tf.io.encode_png(picture(IMAGE_SIZE, IMAGE_SIZE, seed=5))
-    return [encoded.numpy() for encoded in (*jpeg, grey, png)]
+    plain = [encoded.numpy() for encoded in (*jpeg, grey, png)]
+    wide, small = (Image.fromarray(picture(*size, seed=seed)) for size, seed in (((90, 120), 6), ((40, 56), 7)))
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    transparent = small.copy()
+    transparent.putalpha(Image.linear_gradient("L").resize(small.size))
+    deep = Image.fromarray(picture(40, 56, seed=8, channels=1)[..., 0].astype(np.uint16) * 257)
+    return plain + [
+        saved(wide, "JPEG", exif=turned),
+        saved(wide.convert("CMYK"), "JPEG"),
+        saved(wide, "JPEG", progressive=True),
+        saved(transparent, "PNG"),
+        saved(deep, "PNG"),
+        saved(small, "BMP"),
+    ]
+
+
+def saved(image: Image.Image, kind: str, **options) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
