@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from bitkeras.data.augment_draws import draw_parameters, draw_uniforms, draw_windows
 from bitkeras.data.augment_pixels import crop_and_resize, finish_views
-from bitkeras.data.preprocess import to_model_range
+from bitkeras.data.pictures import Shrinking
 from bitkeras.errors import UserError
 
 
@@ -22,13 +22,16 @@ class Policy:
     """How views are made.
 
     Attributes:
-      make_views: `(images, seeds, *, num_views)` -> float32 [num_views, N, S, S, 3] in [-1, 1]. `images` are N tensors,
-        uint8 [H, W, 3] of any sizes; `seeds` int64 [N, 3] with (seed, epoch, image) of each.
-      num_images: N that suits it best.
+      make_views: `(pictures, seeds, *, num_views)` -> float32 [num_views, N, S, S, 3] in [-1, 1]. `pictures` are N
+        images as in `bitkeras.data.pictures`; `seeds` int64 [N, 3] with (seed, epoch, image) of each.
+      shrinking: by how much the images are shrunk while they are decoded.
+      halves: `make_views` as two functions, where the second can run on an accelerator: pictures -> uint8 [N, R, R, 3];
+        such images, any number, `*, num_views` -> views. None where it cannot.
     """
 
     make_views: Callable[..., tf.Tensor]
-    num_images: int
+    shrinking: Shrinking
+    halves: tuple[Callable[..., tf.Tensor], Callable[..., tf.Tensor]] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Recipe:
       hue: shift drawn from [-x, x] turns.
       jitter_probability, grey_probability, blur_probability: how often the operation is applied.
       vertical_flip: flip top to bottom half of the time; left to right is always done.
+      quarter_turns: with both flips, all eight ways to lay a square are as likely.
     """
 
     crop_area: tuple[float, float] = (0.2, 1.0)
@@ -52,13 +56,14 @@ class Recipe:
     grey_probability: float = 0.2
     blur_probability: float = 0.5
     vertical_flip: bool = False
+    quarter_turns: bool = False
 
 
 RECIPES = {
     "simsiam": Recipe(),
     # Blur is left out on 32x32 images (SimSiam, appendix D).
     "cifar": Recipe(blur_probability=0.0),
-    # A lesion has no top, and its colours are evidence: milder jitter, no grey.
+    # A lesion has no top and no sides, and its colours are evidence: milder jitter, no grey.
     "dermatoscopy": Recipe(
         crop_area=(0.35, 1.0),
         brightness=0.15,
@@ -67,9 +72,11 @@ RECIPES = {
         hue=0.02,
         grey_probability=0.0,
         vertical_flip=True,
+        quarter_turns=True,
     ),
 }
-# Images a call: enough to share the cost of an op, few enough to be traced in a second and to stay in the cache.
+# Images that views are made of at once: enough to share the cost of an op, few enough to be traced in a second and to
+# stay in the processor's cache.
 GROUP = 8
 VIEW_POLICIES = (*RECIPES, "keras_cv")
 
@@ -84,47 +91,38 @@ def make_policy(name: str, *, image_size: int, seed: int = 0) -> Policy:
       UserError: for an unknown name.
     """
     if name == "keras_cv":
-        from bitkeras.data.augment_keras_cv import make_keras_cv_view
+        from bitkeras.data.augment_keras_cv import KerasCvViews
 
-        make_view = make_keras_cv_view(RECIPES["simsiam"], image_size=image_size, seed=seed)
-        # One image a call: the layers are traced anew for every image of a call, and that takes seconds.
-        return Policy(lambda *args, **kwargs: _one_by_one(make_view, *args, **kwargs), num_images=1)
+        layers = KerasCvViews(RECIPES["simsiam"], image_size=image_size, seed=seed)
+        return Policy(layers.make_views, Shrinking(), (layers.shrink, layers.finish))
     if name not in RECIPES:
         raise UserError(f"There is no view policy {name!r}; pass one of {', '.join(VIEW_POLICIES)}.")
     recipe = RECIPES[name]
-    return Policy(lambda *args, **kwargs: _views(recipe, image_size, *args, **kwargs), num_images=GROUP)
+    shrinking = Shrinking(recipe.crop_area[0], image_size)
+    return Policy(lambda *args, **kwargs: _views(recipe, shrinking, *args, **kwargs), shrinking)
 
 
-def _views(recipe: Recipe, image_size: int, images, seeds, *, num_views: int):
+def _views(recipe: Recipe, shrinking: Shrinking, pictures, seeds, *, num_views: int):
+    image_size = shrinking.image_size
     uniforms = draw_uniforms(seeds, num_views=num_views)
-    sizes = tf.stack([tf.shape(image)[:2] for image in images], axis=1)
-    windows = draw_windows(uniforms, sizes[0], sizes[1], area=recipe.crop_area)
+    images, windows = pictures.parts(lambda *sides: draw_windows(uniforms, *sides, area=recipe.crop_area), shrinking)
     crops = crop_and_resize(images, windows, image_size=image_size)
     draws = draw_parameters(tf.reshape(uniforms, [-1, uniforms.shape[-1]]), recipe, image_size=image_size)
     views = finish_views(tf.reshape(crops, [-1, image_size, 3, image_size]), draws)
     return tf.reshape(views, [num_views, len(images), image_size, image_size, 3])
 
 
-def _one_by_one(make_view, images, seeds, *, num_views: int):
-    del seeds
-    return tf.stack([tf.stack([make_view(image) for image in images]) for _ in range(num_views)])
-
-
-def random_crops(images, seeds, *, area: tuple[float, float], image_size: int):
+def random_crops(pictures, seeds, *, area: tuple[float, float], image_size: int):
     """The crop and the left-to-right flip of a policy alone, as BiT is trained.
 
     Args:
-      images, seeds: N images and their seeds, as in `Policy`.
+      pictures, seeds: N images and their seeds, as in `Policy`.
       area: smallest and largest share of an image that its crop covers.
       image_size: S.
 
     Returns:
       float32 [N, S, S, 3] in [-1, 1].
     """
-    uniforms = draw_uniforms(seeds, num_views=1)
-    sizes = tf.stack([tf.shape(image)[:2] for image in images], axis=1)
-    windows = draw_windows(uniforms, sizes[0], sizes[1], area=area)
-    crops = tf.transpose(crop_and_resize(images, windows, image_size=image_size)[0], [0, 3, 1, 2])
-    # Each image for itself, half of the time: BiT's first release flipped whole batches or none.
-    mirrored = draw_parameters(uniforms[0], Recipe(), image_size=image_size).mirrored
-    return to_model_range(tf.where(mirrored[:, tf.newaxis, tf.newaxis, tf.newaxis], crops[:, :, ::-1], crops))
+    # Each image is flipped for itself, half of the time: BiT's first release flipped whole batches or none.
+    recipe = Recipe(crop_area=area, jitter_probability=0.0, grey_probability=0.0, blur_probability=0.0)
+    return _views(recipe, Shrinking(area[0], image_size), pictures, seeds, num_views=1)[0]

@@ -7,9 +7,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-# Steps of a view's colour programme.
-NOTHING, BRIGHTNESS, CONTRAST, SATURATION, HUE, GREY = range(6)
-NUM_STEPS = 5
+# Steps of a view's programme; the last one swaps rows and columns.
+NOTHING, BRIGHTNESS, CONTRAST, SATURATION, HUE, GREY, TRANSPOSE = range(7)
 _CROP_TRIES = 10
 # For each view: the crop's tries, the coins, the strengths of the jitter, its order, the blur's sigma.
 _NUM_UNIFORMS = (4 * _CROP_TRIES, 5, 4, 4, 1)
@@ -19,8 +18,9 @@ class Draws(NamedTuple):
     """The parameters of M views, all but their windows.
 
     Attributes:
-      steps: int32 [M, NUM_STEPS], the colour operations in their order; `NOTHING` where the coin said no.
-      strengths: float32 [M, NUM_STEPS], the factor of brightness, contrast or saturation, the turn of a hue.
+      steps: int32 [M, 5 or 6], the operations in their order; `NOTHING` where the coin said no. The sixth is there in
+        recipes with quarter turns only.
+      strengths: float32 [M, 5 or 6], the factor of brightness, contrast or saturation, the turn of a hue.
       blurred: bool [M].
       sigma: float32 [M], px.
       mirrored: bool [M], left to right.
@@ -95,10 +95,13 @@ def draw_parameters(uniforms: tf.Tensor, recipe, *, image_size: int) -> Draws:
     # Ranks of four uniforms are a uniform permutation.
     order = tf.argsort(order, axis=-1)
     steps = tf.where(jittered[:, tf.newaxis], order + BRIGHTNESS, NOTHING)
-    greyed = tf.where(greyed, GREY, NOTHING)[:, tf.newaxis]
+    last_steps = [tf.where(greyed, GREY, NOTHING)[:, tf.newaxis]]
+    if recipe.quarter_turns:
+        # Odd quarters of the coin that turns a view upside down: fair, independent of it, and no other draw moves.
+        last_steps += [tf.where(tf.cast(4 * coins[:, 4:], tf.int32) % 2 == 1, TRANSPOSE, NOTHING)]
     return Draws(
-        steps=tf.concat([steps, greyed], axis=-1),
-        strengths=tf.pad(tf.gather(strengths, order, axis=-1, batch_dims=1), [[0, 0], [0, 1]]),
+        steps=tf.concat([steps, *last_steps], axis=-1),
+        strengths=tf.pad(tf.gather(strengths, order, axis=-1, batch_dims=1), [[0, 0], [0, len(last_steps)]]),
         blurred=blurred,
         # SimSiam's (0.1, 2) px belong to views of 224 px; 2 px at 64 px would wipe out every pigment network.
         sigma=(0.1 + 1.9 * sigma[:, 0]) * (image_size / 224),

@@ -10,7 +10,7 @@ import math
 
 import tensorflow as tf
 
-from bitkeras.data.augment_draws import NUM_STEPS, Draws
+from bitkeras.data.augment_draws import NOTHING, Draws
 
 # ITU-R 601 luma, which Pillow's grey conversion and torchvision use.
 LUMA = (0.299, 0.587, 0.114)
@@ -19,43 +19,52 @@ LUMA = (0.299, 0.587, 0.114)
 def crop_and_resize(images: list[tf.Tensor], windows: tf.Tensor, *, image_size: int) -> tf.Tensor:
     """Windows of N images, antialiased to S x S px: float32 [V, N, S (x), 3, S (y)] in the range of the images.
 
-    The same numbers as `tf.image.resize(window, antialias=True)`.
+    The same numbers as `tf.image.resize(window, antialias=True)` where the borders of windows lie between pixels.
 
     Args:
       images: N of [H, W, 3], whose sizes may differ.
-      windows: int32 [V, N, 4], (top, left, height, width) of V windows in each.
+      windows: float32 [V, N, 4], (top, left, height, width) of V windows in each, px; a window takes part of the pixels
+        that its border crosses.
       image_size: S.
     """
-    tops, lefts, heights, widths = tf.unstack(windows, axis=-1)
-    zeros, ones = tf.zeros_like(tops), tf.ones_like(tops)
+    corners, sides = windows[..., :2], windows[..., 2:]
     # Made for all windows at once: as little ops for each of them they would cost more than the pixels.
-    starts = tf.stack([tops, lefts, zeros], axis=-1)
-    sizes = tf.stack([heights, widths, 3 * ones], axis=-1)
-    shapes = tf.stack([ones, heights, ones, 3 * widths], axis=-1)
-    scales = tf.stack([image_size / heights, image_size / widths], axis=-1)
-    scales = tf.cast(tf.stack([scales, tf.ones_like(scales)], axis=-1), tf.float32)
+    firsts, lasts = tf.floor(corners), tf.math.ceil(corners + sides)
+    scales = image_size / sides
+    moves = (firsts - corners) * scales
+    ones = tf.ones_like(scales)
+    firsts, counts = (tf.cast(sides, tf.int32) for sides in (firsts, lasts - firsts))
+    heights, widths = tf.unstack(counts, axis=-1)
+    tall, deep = tf.ones_like(heights), 3 * tf.ones_like(heights)
+    parameters = (
+        tf.concat([firsts, tf.zeros_like(firsts[..., :1])], axis=-1),
+        tf.stack([heights, widths, deep], axis=-1),
+        tf.stack([tall, heights, tall, 3 * widths], axis=-1),
+        tf.stack([scales, ones], axis=-1),
+        tf.stack([moves, 0 * ones], axis=-1),
+    )
     rows = [
-        [_crop(image, *parameters, image_size) for image, parameters in zip(images, zip(*map(tf.unstack, of_view)))]
-        for of_view in zip(*map(tf.unstack, (starts, sizes, shapes, scales)))
+        [_crop(image, *of_image, image_size) for image, of_image in zip(images, zip(*map(tf.unstack, of_view)))]
+        for of_view in zip(*map(tf.unstack, parameters))
     ]
     return tf.stack([tf.stack(row) for row in rows])
 
 
-def _crop(image, start, size, shape, scales, image_size: int):
+def _crop(image, start, size, shape, scales, moves, image_size: int):
     # ScaleAndTranslate handles columns pixel by pixel and rows as vectors, so both axes take their turn as rows; each
     # as the only column of an image with many channels.
     window = tf.reshape(tf.slice(image, start, size), shape)
-    window = tf.reshape(_resize_rows(window, scales[0], image_size), [image_size, -1])
+    window = tf.reshape(_resize_rows(window, scales[0], moves[0], image_size), [image_size, -1])
     window = tf.reshape(tf.transpose(window), [1, -1, 1, 3 * image_size])
-    return tf.reshape(_resize_rows(window, scales[1], image_size), [image_size, 3, image_size])
+    return tf.reshape(_resize_rows(window, scales[1], moves[1], image_size), [image_size, 3, image_size])
 
 
-def _resize_rows(image, scale, num_rows: int):
+def _resize_rows(image, scale, move, num_rows: int):
     return tf.raw_ops.ScaleAndTranslate(
         images=image,
         size=[num_rows, 1],
         scale=scale,
-        translation=[0.0, 0.0],
+        translation=move,
         kernel_type="triangle",
         # Without it a window larger than the view is sampled at single pixels, which Pillow never does.
         antialias=True,
@@ -75,12 +84,7 @@ def _finish_view(crop, draw: Draws):
     # First instead of last, where it costs nothing: no other operation knows left from right.
     planes = tf.where(draw.mirrored, planes[:, ::-1], planes)
     planes = tf.where(draw.upside_down, planes[:, :, ::-1], planes)
-    _, planes = tf.while_loop(
-        lambda step, planes: step < NUM_STEPS,
-        lambda step, planes: (step + 1, change_colours(planes, draw.steps[step], draw.strengths[step])),
-        (0, planes),
-        maximum_iterations=NUM_STEPS,
-    )
+    planes = _run_programme(planes, draw.steps, draw.strengths)
     weights = blur_weights(draw.sigma, crop.shape[0])
     # A condition for each axis: the compiler would otherwise compute the first blur anew for every tap of the second.
     for axis in (1, 2):
@@ -90,9 +94,26 @@ def _finish_view(crop, draw: Draws):
     return 2.0 * tf.transpose(planes, [2, 1, 0]) - 1.0
 
 
-def change_colours(planes: tf.Tensor, step: tf.Tensor, strength: tf.Tensor) -> tf.Tensor:
-    """One step of a colour programme on the planes [3, S, S] in [0, 1] of a view; the result is clipped to [0, 1]."""
-    # In the order of augment_draws: nothing, brightness, contrast, saturation, hue, grey.
+def _run_programme(planes, steps, strengths):
+    num_steps = steps.shape[0]
+    numbers = tf.range(num_steps)
+
+    def next_after(number):
+        # A step of nothing would still copy the view.
+        return tf.reduce_min(tf.where((steps != NOTHING) & (numbers > number), numbers, num_steps))
+
+    _, planes = tf.while_loop(
+        lambda number, planes: number < num_steps,
+        lambda number, planes: (next_after(number), change(planes, steps[number], strengths[number])),
+        (next_after(-1), planes),
+        maximum_iterations=num_steps,
+    )
+    return planes
+
+
+def change(planes: tf.Tensor, step: tf.Tensor, strength: tf.Tensor) -> tf.Tensor:
+    """One step of a programme on the planes [3, S, S] in [0, 1] of a view; the result is clipped to [0, 1]."""
+    # In the order of augment_draws: nothing, brightness, contrast, saturation, hue, grey, transpose.
     operations = [
         lambda: planes,
         lambda: _clip(planes * strength),
@@ -100,6 +121,7 @@ def change_colours(planes: tf.Tensor, step: tf.Tensor, strength: tf.Tensor) -> t
         lambda: _clip(_blend(planes, _luma(planes), strength)),
         lambda: _clip(_turn_hue(planes, strength)),
         lambda: tf.repeat(_luma(planes), 3, axis=0),
+        lambda: tf.transpose(planes, [0, 2, 1]),
     ]
     return tf.switch_case(step, operations)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import tensorflow as tf
@@ -12,7 +12,7 @@ import tensorflow as tf
 from bitkeras.data.augment import GROUP, make_policy, random_crops
 from bitkeras.data.bad_images import find_bad_images
 from bitkeras.data.conversion import read_pixels
-from bitkeras.data.decoding import decode_images
+from bitkeras.data.pictures import DecodedPictures, EncodedPictures
 from bitkeras.data.preprocess import preprocess
 from bitkeras.data.reading import file_reader
 from bitkeras.data.source import ImageSource
@@ -35,6 +35,9 @@ class Share:
 
 WHOLE = Share()
 
+# int64 [n], n known statically -> these images of a source, inside tf.data.
+Read = Callable[[tf.Tensor], "EncodedPictures | DecodedPictures"]
+
 
 def view_batches(
     source: ImageSource,
@@ -46,26 +49,28 @@ def view_batches(
     seed: int,
     start_step: int = 0,
     share: Share = WHOLE,
+    read: Read | None = None,
 ) -> tf.data.Dataset:
     """Endless batches {views_a, views_b: float32 [B, S, S, 3] in [-1, 1], index: int64 [B]}.
 
     The order of an epoch depends on (seed, epoch) and the pixels of a view on (seed, epoch, image), so a run that
     goes on at `start_step` sees what an uninterrupted one sees. The images left over after the last
-    full batch of an epoch are skipped. Under a `share` an element is the part of one replica.
+    full batch of an epoch are skipped. Under a `share` an element is the part of one replica. `read` is where the
+    images come from, if not from where `source` has them: a cache, which gives the same pixels.
 
     Raises:
       UserError: when there are fewer images than one batch holds.
     """
     view_policy = make_policy(policy, image_size=image_size, seed=seed)
-    read = file_reader(source)
+    read = read or reader(source)
 
     def view_pairs(epochs, indices):
-        images = decode_images([read(index) for index in tf.unstack(indices)], fallback=read_pixels)
-        views_a, views_b = tf.unstack(view_policy.make_views(images, _seeds(seed, epochs, indices), num_views=2))
+        seeds = _seeds(seed, epochs, indices)
+        views_a, views_b = tf.unstack(view_policy.make_views(read(indices), seeds, num_views=2))
         return {"views_a": views_a, "views_b": views_b, "index": indices}
 
     order = {"batch_size": batch_size, "seed": seed, "start_step": start_step, "share": share}
-    views = _groups(indices, view_policy.num_images, **order).map(view_pairs, num_parallel_calls=tf.data.AUTOTUNE)
+    views = _groups(indices, GROUP, **order).map(view_pairs, num_parallel_calls=tf.data.AUTOTUNE)
     return views.rebatch(batch_size // share.num_replicas, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
 
 
@@ -79,6 +84,7 @@ def labelled_batches(
     seed: int,
     start_step: int = 0,
     share: Share = WHOLE,
+    read: Read | None = None,
 ) -> tf.data.Dataset:
     """Endless batches {images: float32 [B, S, S, 3] in [-1, 1], labels: int32 [B]} of random crops and flips.
 
@@ -87,13 +93,13 @@ def labelled_batches(
     Args:
       source, indices: labelled images and which of them to train on.
       crop_area: smallest and largest share of an image that a crop covers.
-      image_size, batch_size, seed, start_step, share: as in `view_batches`.
+      image_size, batch_size, seed, start_step, share, read: as in `view_batches`.
     """
-    read, labels = file_reader(source), tf.constant(source.labels)
+    labels = tf.constant(source.labels)
+    read = read or reader(source)
 
     def crops(epochs, indices):
-        images = decode_images([read(index) for index in tf.unstack(indices)], fallback=read_pixels)
-        cropped = random_crops(images, _seeds(seed, epochs, indices), area=crop_area, image_size=image_size)
+        cropped = random_crops(read(indices), _seeds(seed, epochs, indices), area=crop_area, image_size=image_size)
         return {"images": cropped, "labels": tf.gather(labels, indices)}
 
     order = {"batch_size": batch_size, "seed": seed, "start_step": start_step, "share": share}
@@ -152,6 +158,12 @@ def num_steps_per_epoch(num_images: int, batch_size: int) -> int:
             "--batch_size or more images."
         )
     return num_images // batch_size
+
+
+def reader(source: ImageSource) -> Read:
+    """The images from where the source has them."""
+    read = file_reader(source)
+    return lambda indices: EncodedPictures([read(index) for index in tf.unstack(indices)])
 
 
 @contextlib.contextmanager

@@ -37,7 +37,7 @@ Fallback = Callable[[bytes], np.ndarray]
 MAX_PIXELS = 200_000_000
 TOO_LARGE = f"it has more than {MAX_PIXELS:,} pixels"
 # What libjpeg fills in for missing data: all coefficients zero.
-_FILL = 128
+FILL = 128
 
 
 def decode_image(encoded: tf.Tensor, *, fallback: Fallback | None = None, thorough: bool = False) -> tf.Tensor:
@@ -83,7 +83,7 @@ def _decode_plain(encoded: Sequence[tf.Tensor]) -> tuple[list[tf.Tensor], tf.Ten
     def decode():
         images = [_decode(one) for one in encoded]
         # An honest picture may end in this grey too.
-        is_filled = tf.reduce_all(tf.stack([image[-1, -1] for image in images]) == _FILL, axis=-1)
+        is_filled = tf.reduce_all(tf.stack([image[-1, -1] for image in images]) == FILL, axis=-1)
         return images, ~tf.reduce_any(is_filled)
 
     def leave():
@@ -153,7 +153,7 @@ def _decode_jpeg(encoded: tf.Tensor, thorough: tf.Tensor) -> tf.Tensor:
     with tf.control_dependencies([_require(height * width <= MAX_PIXELS, TOO_LARGE)]):
         image = _decode(encoded)
     # What is filled in for CMYK is another colour, which depends on the file.
-    is_doubtful = thorough | (channels == 4) | tf.reduce_all(image[-1, -1] == _FILL)
+    is_doubtful = thorough | (channels == 4) | tf.reduce_all(image[-1, -1] == FILL)
     image = tf.cond(is_doubtful, lambda: _require_whole(encoded, image), lambda: image)
     return _upright(image, jpeg_orientation(encoded))
 

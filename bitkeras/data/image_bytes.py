@@ -68,6 +68,8 @@ _PLAIN = (
         28: (b"\x18\x00\x00\x00\x00\x00", _ALL),
     },
 )
+# The first two of them are JPEG; height and width, 16 bits each, stand here.
+_JPEG_SIZES = (163, 94)
 
 
 def _tables() -> tuple[np.ndarray, np.ndarray]:
@@ -109,6 +111,18 @@ def is_plain(heads: tf.Tensor) -> tf.Tensor:
     """Whether `tf.io.decode_image` alone shows these files as a viewer does: uint8 [..., HEAD_BYTES] -> bool [...]."""
     fields = tf.bitwise.bitwise_and(heads[..., tf.newaxis, :], _COUNTED)
     return tf.reduce_any(tf.reduce_all(fields == _WANTED, axis=-1), axis=-1)
+
+
+def plain_jpeg_sizes(heads: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Which of N files, uint8 [N, HEAD_BYTES], are JPEG that `is_plain`, bool [N]; their (height, width), int32 [N, 2].
+
+    The size that is given of other files makes no sense.
+    """
+    num_kinds = len(_JPEG_SIZES)
+    fields = tf.bitwise.bitwise_and(heads[:, tf.newaxis], _COUNTED[:num_kinds])
+    kinds = tf.reduce_all(fields == _WANTED[:num_kinds], axis=-1)
+    digits = tf.cast(tf.where(kinds[:, :1], *(heads[:, at : at + 4] for at in _JPEG_SIZES)), tf.int32)
+    return tf.reduce_any(kinds, axis=-1), 256 * digits[:, ::2] + digits[:, 1::2]
 
 
 def starts_with(head: tf.Tensor, signature: bytes) -> tf.Tensor:

@@ -13,7 +13,8 @@ from bitkeras.data import augment_draws as drawing
 from bitkeras.data import augment_pixels as pixels
 from bitkeras.data.augment import RECIPES, VIEW_POLICIES, Recipe, make_policy, random_crops
 from bitkeras.data.augment_draws import Draws, draw_parameters, draw_uniforms, draw_windows
-from bitkeras.data.preprocess import decode_image, resize
+from bitkeras.data.pictures import EncodedPictures
+from bitkeras.data.preprocess import resize
 from bitkeras.errors import UserError
 
 NOTHING = {"jitter_probability": 0.0, "grey_probability": 0.0, "blur_probability": 0.0}
@@ -27,9 +28,9 @@ def random_image(height, width, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def repeated(function, number):
-    """[number, ...]: what the function gives in `number` calls inside tf.data."""
-    return next(iter(tf.data.Dataset.range(number).map(lambda _: function()).batch(number))).numpy()
+def pictures(images):
+    """Arrays, uint8 [H, W, 3] each, as a group of images to make views of."""
+    return EncodedPictures([tf.io.encode_png(image) for image in images])
 
 
 def seeds_of(number, seed=7, epoch=0):
@@ -40,7 +41,7 @@ def views_of(images, monkeypatch, image_size=16, **fields):
     """Two views of each image by a recipe of its own, [2, N, S, S, 3] in [-1, 1]."""
     monkeypatch.setitem(RECIPES, "own", Recipe(**fields))
     make_views = make_policy("own", image_size=image_size).make_views
-    return make_views([tf.constant(image) for image in images], seeds_of(len(images)), num_views=2).numpy()
+    return make_views(pictures(images), seeds_of(len(images)), num_views=2).numpy()
 
 
 def within_binomial(hits, probability):
@@ -150,6 +151,10 @@ def parameters(uniforms, image_size=64, **fields):
     return Draws(*(values.numpy() for values in draws))
 
 
+def transposed(draws):
+    return (draws.steps == drawing.TRANSPOSE).any(axis=1)
+
+
 def strengths_by_name(draws):
     """The strengths of the views that are jittered: {name: [n]}."""
     jittered = draws.steps[:, 0] != drawing.NOTHING
@@ -168,6 +173,7 @@ def test_coins_and_strengths_are_the_recipes(uniforms, name):
         "blur": (draws.blurred, recipe.blur_probability),
         "left to right": (draws.mirrored, 0.5),
         "top to bottom": (draws.upside_down, 0.5 if recipe.vertical_flip else 0.0),
+        "rows for columns": (transposed(draws), 0.5 if recipe.quarter_turns else 0.0),
     }
     for operation, (hits, probability) in happened.items():
         assert within_binomial(hits, probability), f"{operation} in {np.mean(hits):.3f} of the views"
@@ -179,9 +185,10 @@ def test_coins_and_strengths_are_the_recipes(uniforms, name):
 
 
 def test_coins_strengths_and_order_are_independent(uniforms):
-    draws = parameters(uniforms, vertical_flip=True)
+    draws = parameters(uniforms, vertical_flip=True, quarter_turns=True)
     jittered = draws.steps[:, 0] != drawing.NOTHING
     all_of_them = [draws.steps[:, 4] == drawing.GREY, draws.blurred, draws.mirrored, draws.upside_down, draws.sigma]
+    all_of_them.append(transposed(draws))
     of_jittered = np.array([*(values[jittered] for values in all_of_them), *strengths_by_name(draws).values()], float)
     of_jittered = np.concatenate([of_jittered, [(draws.steps[jittered] == drawing.HUE).argmax(axis=1)]])
     for rows in (of_jittered, np.array([jittered, *all_of_them], float)):
@@ -241,7 +248,7 @@ def test_crops_are_pillows(image_size):
 def test_the_full_window_is_resized_as_everywhere_else(image_size):
     image = random_image(40, 40)
     # Whole or nearly so: its aspect ratio is drawn, and a window other than the square does not fit.
-    crops = single_crops(tf.constant(image), 4, area=(1.0, 1.0), image_size=image_size)
+    crops = single_crops(image, 4, area=(1.0, 1.0), image_size=image_size)
     whole = resize(tf.constant(image), image_size).numpy()
     for crop in crops:
         assert min(np.abs(crop - whole).max(), np.abs(crop - whole[:, ::-1]).max()) < 1e-3
@@ -251,7 +258,7 @@ def single_crops(image, number, **kwargs):
     """`number` crops of one image, [number, S, S, 3] in the range of the image."""
     seeds = tf.stack([tf.fill([number], 7), tf.zeros([number], tf.int32), tf.range(number)], axis=1)
     batches = tf.data.Dataset.from_tensor_slices(tf.cast(seeds, tf.int64)).batch(4, drop_remainder=True)
-    crops = batches.map(lambda seeds: random_crops([image] * 4, seeds, **kwargs)).unbatch().batch(number)
+    crops = batches.map(lambda seeds: random_crops(pictures([image] * 4), seeds, **kwargs)).unbatch().batch(number)
     return (next(iter(crops)).numpy() + 1) * 127.5
 
 
@@ -271,12 +278,12 @@ def windows_from_ramps(views, height, width):
 
 
 def coordinates(height, width):
-    y, x = np.mgrid[:height, :width].astype(np.float32)
+    y, x = np.mgrid[:height, :width].astype(np.uint8)
     return np.stack([x, y, 0 * x], axis=-1)
 
 
 def test_a_labelled_crop_is_a_random_window_flipped_half_of_the_time():
-    image, number = tf.constant(coordinates(36, 48)), 400
+    image, number = coordinates(36, 48), 400
     crops = single_crops(image, number, area=(0.2, 1.0), image_size=64)
     mirrored = crops[:, 32, 40, 0] < crops[:, 32, 20, 0]
     assert 0.4 < np.mean(mirrored) < 0.6
@@ -293,7 +300,7 @@ def test_a_labelled_crop_is_a_random_window_flipped_half_of_the_time():
 
 @tf.function
 def changed(image, step, strength):
-    return pixels.change_colours(image, step, strength)
+    return pixels.change(image, step, strength)
 
 
 @pytest.mark.parametrize("step", STEP_NAMES)
@@ -340,7 +347,7 @@ def test_blur_keeps_a_constant_image_and_a_tiny_one():
 
 @pytest.mark.parametrize("image_size", [16, 48])
 def test_whole_views_agree_with_the_reference_from_the_same_draws(image_size, monkeypatch):
-    number, recipe = 24, Recipe(grey_probability=0.1, vertical_flip=True)
+    number, recipe = 24, Recipe(grey_probability=0.1, vertical_flip=True, quarter_turns=True)
     images = [random_image(20 + 3 * n, 90 - 2 * n, seed=n) for n in range(number)]
     uniforms = draw_uniforms(tf.constant(seeds_of(number)), num_views=2)
     sizes = np.array([image.shape[:2] for image in images])
@@ -348,10 +355,10 @@ def test_whole_views_agree_with_the_reference_from_the_same_draws(image_size, mo
     draws = parameters(uniforms.numpy().reshape(2 * number, -1), image_size, **vars(recipe))
     monkeypatch.setitem(RECIPES, "own", recipe)
     make_views = make_policy("own", image_size=image_size).make_views
-    views = make_views([tf.constant(image) for image in images], seeds_of(number), num_views=2).numpy()
+    views = make_views(pictures(images), seeds_of(number), num_views=2).numpy()
     assert draws.blurred.any() and not draws.blurred.all()
     for m, view in enumerate(views.reshape(2 * number, image_size, image_size, 3)):
-        steps = [(STEP_NAMES[s], x) for s, x in zip(draws.steps[m], draws.strengths[m]) if s != drawing.NOTHING]
+        steps = [(STEP_NAMES[s], x) for s, x in zip(draws.steps[m], draws.strengths[m]) if s in STEP_NAMES]
         expected = reference.view(
             images[m % number],
             windows.reshape(2 * number, 4)[m],
@@ -360,6 +367,7 @@ def test_whole_views_agree_with_the_reference_from_the_same_draws(image_size, mo
             radius=max(1, math.ceil(6 * image_size / 224)),
             mirrored=draws.mirrored[m],
             upside_down=draws.upside_down[m],
+            transposed=transposed(draws)[m],
             image_size=image_size,
         )
         # Where a chroma is nearly none, the smallest rounding turns its hue.
@@ -370,16 +378,19 @@ def test_whole_views_agree_with_the_reference_from_the_same_draws(image_size, mo
 # Policies as a whole.
 
 
-def test_flips_mirror_and_change_nothing_else(monkeypatch):
-    image, number = random_image(16, 16), 150
-    whole = {**NOTHING, "crop_area": (1.0, 1.0), "vertical_flip": True}
+@pytest.mark.parametrize("quarter_turns", [False, True])
+def test_a_square_is_laid_every_way_as_often_and_nothing_else_changes(quarter_turns, monkeypatch):
+    image, number = random_image(16, 16), 200
+    whole = {**NOTHING, "crop_area": (1.0, 1.0), "vertical_flip": True, "quarter_turns": quarter_turns}
     upright = image / 127.5 - 1
-    mirrored = [upright, upright[:, ::-1], upright[::-1], upright[::-1, ::-1]]
+    # A rotation by quarters, mirrored or not: NumPy's own rotations and not ours of rows and columns.
+    turned = [np.rot90(upright, quarters) for quarters in (range(4) if quarter_turns else (0, 2))]
+    ways = [way for one in turned for way in (one, one[:, ::-1])]
     views = views_of([image] * number, monkeypatch, **whole).reshape(-1, 16, 16, 3)
-    distances = np.array([[np.abs(view - known).max() for known in mirrored] for view in views])
+    distances = np.array([[np.abs(view - known).max() for known in ways] for view in views])
     assert distances.min(axis=1).max() < 1e-5
-    counts = np.bincount(distances.argmin(axis=1), minlength=4)
-    assert counts.min() > len(views) / 4 - 4 * math.sqrt(len(views) * 3 / 16)
+    share, counts = 1 / len(ways), np.bincount(distances.argmin(axis=1), minlength=len(ways))
+    assert np.abs(counts - len(views) * share).max() < 4 * math.sqrt(len(views) * share * (1 - share))
 
 
 def test_grey_and_blur_change_what_they_should(monkeypatch):
@@ -408,7 +419,7 @@ PICTURES = {
 @pytest.mark.parametrize("name", RECIPES)
 def test_views_of_any_image_have_the_shape_and_range(name, image_size):
     make_views = make_policy(name, image_size=image_size).make_views
-    images = [decode_image(picture) for picture in list(PICTURES.values()) * 4]
+    images = EncodedPictures(list(PICTURES.values()) * 4)
     views = make_views(images, seeds_of(len(images)), num_views=2)
     assert views.dtype == tf.float32 and views.shape == (2, len(images), image_size, image_size, 3)
     assert np.isfinite(views).all()
@@ -420,14 +431,15 @@ def test_views_of_any_image_have_the_shape_and_range(name, image_size):
 @pytest.mark.parametrize("name", RECIPES)
 def test_the_seed_alone_decides(name):
     make_views = make_policy(name, image_size=32).make_views
-    images, seeds = [tf.constant(random_image(30 + n, 40, n)) for n in range(6)], seeds_of(6)
+    arrays, seeds = [random_image(30 + n, 40, n) for n in range(6)], seeds_of(6)
+    images = pictures(arrays)
     once = make_views(images, seeds, num_views=2).numpy()
     np.testing.assert_array_equal(once, make_policy(name, image_size=32).make_views(images, seeds, num_views=2))
     inside = tf.data.Dataset.from_tensors(seeds).map(lambda rows: make_views(images, rows, num_views=2))
     np.testing.assert_array_equal(once, next(iter(inside)))
     # Neither the place in the group nor its other images matter.
     order = [4, 1, 5]
-    others = make_views([images[n] for n in order], seeds[order], num_views=2)
+    others = make_views(pictures([arrays[n] for n in order]), seeds[order], num_views=2)
     np.testing.assert_array_equal(once[:, order], others)
     assert len({view.tobytes() for view in once.reshape(12, -1)}) == 12
     for column in range(3):
@@ -437,9 +449,10 @@ def test_the_seed_alone_decides(name):
 
 def test_the_recipes_are_the_papers():
     """MoCo v2's numbers as SimSiam's appendix A states them, written down once more."""
-    assert RECIPES["simsiam"] == Recipe((0.2, 1.0), 0.4, 0.4, 0.4, 0.1, 0.8, 0.2, 0.5, False)
-    assert RECIPES["cifar"].blur_probability == 0
-    assert RECIPES["dermatoscopy"].grey_probability == 0 and RECIPES["dermatoscopy"].vertical_flip
+    assert RECIPES["simsiam"] == Recipe((0.2, 1.0), 0.4, 0.4, 0.4, 0.1, 0.8, 0.2, 0.5, False, False)
+    assert RECIPES["cifar"] == Recipe((0.2, 1.0), 0.4, 0.4, 0.4, 0.1, 0.8, 0.2, 0.0, False, False)
+    mild = RECIPES["dermatoscopy"]
+    assert mild.grey_probability == 0 and mild.vertical_flip and mild.quarter_turns and mild.hue < 0.1
 
 
 def test_an_unknown_policy_is_answered_with_the_known():
@@ -456,18 +469,25 @@ def test_an_unknown_policy_is_answered_with_the_known():
 def keras_cv_policy():
     """(recipe fields, S) -> policy; importing keras-cv takes seconds."""
     pytest.importorskip("keras_cv")
-    from bitkeras.data.augment_keras_cv import make_keras_cv_view
+    from bitkeras.data.augment_keras_cv import KerasCvViews
 
     def make(image_size=16, **fields):
         # As the pipelines do; op seeds derived from it must not tie draws to each other.
         tf.random.set_seed(5)
-        return make_keras_cv_view(Recipe(**{**NOTHING, **fields}), image_size=image_size, seed=0)
+        return KerasCvViews(Recipe(**{**NOTHING, **fields}), image_size=image_size, seed=0)
 
     return make
 
 
+def keras_cv_pairs(policy, image, number):
+    """[2, number, S, S, 3]: two views of each of `number` copies of an image, ten at once."""
+    batches = tf.data.Dataset.range(number // 10)
+    batches = batches.map(lambda _: policy.make_views(pictures([image] * 10), None, num_views=2))
+    return np.concatenate(list(batches.as_numpy_iterator()), axis=1)
+
+
 def keras_cv_views(policy, image, number):
-    return repeated(lambda: policy(tf.constant(image)), number)
+    return keras_cv_pairs(policy, image, number // 2).reshape(number, *[policy.image_size] * 2, 3)
 
 
 @pytest.mark.slow
@@ -475,26 +495,24 @@ def test_keras_cv_views_have_the_shape_and_range_and_differ(keras_cv_policy):
     del keras_cv_policy
     for image_size in (32, 64):
         make_views = make_policy("keras_cv", image_size=image_size).make_views
-        images = tf.data.Dataset.from_tensor_slices(list(PICTURES.values()) * 5).map(decode_image)
+        images = tf.data.Dataset.from_tensor_slices(list(PICTURES.values()) * 5).batch(6, drop_remainder=True)
         views = images.map(
-            lambda image, make_views=make_views: make_views([image], tf.zeros([1, 3], tf.int64), num_views=2)
+            lambda files, make_views=make_views: make_views(EncodedPictures(tf.unstack(files)), None, num_views=2)
         )
-        assert views.element_spec == tf.TensorSpec([2, 1, image_size, image_size, 3], tf.float32)
-        views = next(iter(views.batch(30))).numpy()
+        assert views.element_spec == tf.TensorSpec([2, 6, image_size, image_size, 3], tf.float32)
+        views = np.concatenate(list(views), axis=1)
         assert np.isfinite(views).all() and views.min() >= -1 - 1e-4 and views.max() <= 1 + 1e-4
         assert views.min() < -0.5 and views.max() > 0.5
-        assert np.abs(views[:, 0] - views[:, 1]).max(axis=(1, 2, 3, 4))[:2].min() > 0.01
+        assert np.abs(views[0] - views[1]).max(axis=(1, 2, 3))[:2].min() > 0.01
 
 
 @pytest.mark.slow
 def test_keras_cv_crops_as_the_recipe_and_both_views_apart(keras_cv_policy):
     number = 600
     policy = keras_cv_policy(crop_area=(0.2, 1.0))
-    image = tf.constant(coordinates(200, 200))
-    pairs = repeated(lambda: tf.stack([policy(image), policy(image)]), number)
-    pixels = (pairs + 1) * 127.5
+    pixels = (keras_cv_pairs(policy, coordinates(200, 200), number) + 1) * 127.5
     # Mirrored views have negative widths.
-    windows = [windows_from_ramps(pixels[:, view], 200, 200)[2:] for view in range(2)]
+    windows = [windows_from_ramps(pixels[view], 200, 200)[2:] for view in range(2)]
     areas, ratios = np.transpose([(h * abs(w), abs(w) / h) for h, w in windows], (1, 0, 2))
     rng = np.random.default_rng(0)
     # keras-cv clips a side that is too long instead of drawing again.
@@ -539,8 +557,8 @@ def test_keras_cv_jitter_has_the_recipes_strengths(keras_cv_policy):
         return (keras_cv_views(policy, image, number).astype(float) + 1) / 2
 
     policy = keras_cv_policy(**{**STILL, "jitter_probability": 1.0, "brightness": 0.4})
-    pairs = repeated(lambda: tf.stack([policy(tf.constant(grey))[8, 8, 0] for _ in range(2)]), number)
-    assert abs(np.corrcoef(pairs.T)[0, 1]) < 4 / math.sqrt(number), "the two views of a pair share their strengths"
+    pairs = keras_cv_pairs(policy, grey, number)[:, :, 8, 8, 0]
+    assert abs(np.corrcoef(pairs)[0, 1]) < 4 / math.sqrt(number), "the two views of a pair share their strengths"
     bright = views(grey, brightness=0.4)[:, 8, 8, 0] / (128 / 255)
     assert reference.kolmogorov_distance(bright, np.linspace(0.6, 1.4, 5000)) < limit
     hsv = np.array([colorsys.rgb_to_hsv(*pixel) for pixel in views(colour, hue=0.1)[:, 8, 8]])

@@ -17,6 +17,7 @@ from bitkeras.data.batches import (
     view_batches,
 )
 from bitkeras.data.ham10000 import read_ham10000
+from bitkeras.data.pictures import EncodedPictures
 from bitkeras.data.preprocess import preprocess
 from bitkeras.data.source import ImageSource
 from bitkeras.errors import UserError
@@ -127,8 +128,8 @@ def test_batches_are_the_policys_views_of_the_seed_the_epoch_and_the_image(encod
         for step, batch in enumerate(batches(encoded_source, 2 * steps, policy="simsiam", batch_size=batch_size)):
             for place in (step % batch_size, batch_size - 1):
                 index = batch["index"][place]
-                image = tf.io.decode_png(encoded_source.encoded[index])
-                views = make_views([image], tf.constant([[1, step // steps, index]], tf.int64), num_views=2)
+                image = EncodedPictures([tf.constant(encoded_source.encoded[index])])
+                views = make_views(image, tf.constant([[1, step // steps, index]], tf.int64), num_views=2)
                 np.testing.assert_array_equal(views[0, 0], batch["views_a"][place])
                 np.testing.assert_array_equal(views[1, 0], batch["views_b"][place])
 

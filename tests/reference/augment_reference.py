@@ -80,7 +80,7 @@ def blur(image, sigma, radius):
     return np.einsum("yi,ijc,xj->yxc", blurring, image, blurring, optimize=True)
 
 
-def view(image, window, operations, *, sigma, radius, mirrored, upside_down, image_size):
+def view(image, window, operations, *, sigma, radius, mirrored, upside_down, transposed, image_size):
     """A view in [-1, 1] in the order of the papers; `operations` are (name, strength), `sigma` None for no blur."""
     pixels = crop(image, window, image_size).astype(float) / 255
     for name, strength in operations:
@@ -88,6 +88,7 @@ def view(image, window, operations, *, sigma, radius, mirrored, upside_down, ima
     pixels = pixels if sigma is None else blur(pixels, sigma, radius)
     pixels = pixels[:, ::-1] if mirrored else pixels
     pixels = pixels[::-1] if upside_down else pixels
+    pixels = pixels.transpose(1, 0, 2) if transposed else pixels
     return 2 * pixels - 1
 
 
