@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 import tensorflow as tf
 
 from bitkeras.callbacks import Diverged, LossGuard, RunCheckpoint, Stopped, Throughput, make_progress
 from bitkeras.callbacks.profile import StepProfile, read_profile_steps
 from bitkeras.data.batches import Share, batch_indices
-from bitkeras.data.splits import save_split
+from bitkeras.data.positives import sisters_of
+from bitkeras.data.split_files import save_split
 from bitkeras.errors import UserError
 from pipelines.command_flags import CommandFlags
 from pipelines.distribution import STRATEGIES, distributed, require_same_step
@@ -19,7 +21,7 @@ from pipelines.runtime import say
 from pipelines.stopping import noting_signals
 
 # Flags that say how a run is carried out and not what comes out of it, so they may differ when it goes on.
-CONDUCT = ("checkpoint_steps", "profile_steps", "recompute", "strategy")
+CONDUCT = ("checkpoint_steps", "find_duplicates", "profile_steps", "recompute", "strategy")
 
 
 def define_conduct_flags(flags: CommandFlags) -> None:
@@ -32,6 +34,7 @@ def define_conduct_flags(flags: CommandFlags) -> None:
         "recompute", False, "Compute activations again in place of keeping them: a third of the memory, 1.3 x the time."
     )
     flags.text("profile_steps", None, "FIRST,LAST: profile these steps for TensorBoard.")
+    flags.switch("find_duplicates", True, "Look for near-duplicates of the test images at the start; reads all images.")
 
 
 def begin(job: Job, records: Mapping[str, dict]) -> None:
@@ -129,6 +132,11 @@ def _profile(job: Job) -> list[StepProfile]:
 def _blame(job: Job, step: int) -> str:
     """Writes down the images of a step whose loss is no number; says where."""
     order = {"batch_size": job.config["batch_size"], "seed": job.config["seed"], "step": step}
-    names = job.source.image_ids[batch_indices(job.indices, **order)].tolist()
+    images = batch_indices(job.indices, **order)
+    if job.config.get("positives") == "lesion":
+        epochs = np.full(len(images), step // job.steps_per_epoch)
+        sisters = sisters_of(job.source, job.indices, images, seed=job.config["seed"], epochs=epochs)
+        images = np.concatenate([images, sisters[sisters != images]])
+    names = job.source.image_ids[images].tolist()
     job.run.write_json(job.run.path / "not_finite.json", {"step": step, "image_ids": names})
     return f"not_finite.json in {job.run.path} lists ({names[0]}, {names[1]} and {len(names) - 2} more)"

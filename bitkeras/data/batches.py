@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from bitkeras.data.augment import GROUP, make_policy, random_crops
+from bitkeras.data.positives import lesion_pairs
 from bitkeras.data.preprocess import decode_image, preprocess
 from bitkeras.data.source import ImageSource, first_undecodable
 from bitkeras.errors import UserError
@@ -42,22 +43,29 @@ def view_batches(
     seed: int,
     start_step: int = 0,
     share: Share = WHOLE,
+    positives: str = "image",
 ) -> tf.data.Dataset:
     """Endless batches {views_a, views_b: float32 [B, S, S, 3] in [-1, 1], index: int64 [B]}.
 
     The order of an epoch depends on (seed, epoch) and the pixels of a view on (seed, epoch, image), so a run that
     goes on at `start_step` sees what an uninterrupted one sees. The images left over after the last
-    full batch of an epoch are skipped. Under a `share` an element is the part of one replica.
+    full batch of an epoch are skipped. Under a `share` an element is the part of one replica. Both views are of image
+    `index`, or with `positives="lesion"` views_b is of another photograph of its lesion where `indices` holds one.
 
     Raises:
-      UserError: when there are fewer images than one batch holds.
+      UserError: when there are fewer images than one batch holds, or positives are asked for that cannot be had.
     """
     view_policy = make_policy(policy, image_size=image_size, seed=seed)
     read = _reader(source)
+    pairs = lesion_pairs(source, indices) if positives == "lesion" else None
 
     def view_pairs(epochs, indices):
-        images = [decode_image(read(index)) for index in tf.unstack(indices)]
-        views_a, views_b = tf.unstack(view_policy.make_views(images, _seeds(seed, epochs, indices), num_views=2))
+        shown, seeds = indices, _seeds(seed, epochs, indices)
+        if pairs is not None:
+            shown, seeds = pairs(seeds)
+        images = [decode_image(read(index)) for index in tf.unstack(shown)]
+        views = view_policy.make_views(images, seeds, num_views=2 if pairs is None else 1)
+        views_a, views_b = tf.unstack(tf.reshape(views, [2, len(indices), image_size, image_size, 3]))
         return {"views_a": views_a, "views_b": views_b, "index": indices}
 
     order = {"batch_size": batch_size, "seed": seed, "start_step": start_step, "share": share}

@@ -11,7 +11,7 @@ from small_road import fingerprint
 from bitkeras.callbacks import RunCheckpoint
 from bitkeras.data import read_source
 from bitkeras.data.batches import image_batches, view_batches
-from bitkeras.data.splits import load_split
+from bitkeras.data.split_files import load_split
 from bitkeras.evaluation.metrics import balanced_accuracy
 from bitkeras.evaluation.verdict import VERDICTS
 from bitkeras.runs import RunFolder

@@ -15,7 +15,7 @@ from bitkeras.backbones.released import write_hub_module
 from bitkeras.backbones.stages import stage_features
 from bitkeras.data import read_source
 from bitkeras.data.batches import image_batches
-from bitkeras.data.splits import load_split
+from bitkeras.data.split_files import load_split
 from bitkeras.errors import UserError
 from bitkeras.evaluation.similarity import linear_cka
 from bitkeras.runs import RunFolder
