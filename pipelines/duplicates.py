@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -18,7 +19,7 @@ from bitkeras.evaluation.duplicates import NEAR, Nearest, Whitening, find_neares
 from bitkeras.evaluation.features import encode
 from pipelines.runtime import precision_policy
 
-# Its third stage tells copies from strangers best (docs/results/leakage.md), and an image takes it a millisecond.
+# Its third stage, whitened, tells copies from strangers best (docs/results/leakage.md); an image takes a millisecond.
 NETWORK, STAGE, IMAGE_SIZE = "bit-m-mini", "block3", 64
 # Images whose features are held at once, beside those of the test part.
 BLOCK = 4096
@@ -72,6 +73,7 @@ def _nearest(source: ImageSource, split: Split, parts: list[str], pretrained_on)
     return nearest
 
 
+@functools.lru_cache(maxsize=1)
 def _build_network() -> tf.keras.Model:
     """Images [B, 64, 64, 3] in [-1, 1] to float32 features, in float32 whatever the policy is."""
     pretrained = read_pretrained(NETWORK)

@@ -87,7 +87,7 @@ def audit_lines(audit: dict) -> list[str]:
     if sisters["overall"] is None:
         lines = ["leakage: no lesions are named, so nothing is known about sister photos"]
     if near is not None:
-        lines.append(f"near-duplicates: {_told(near, 'have one that is no known sister')}")
+        lines.append(f"near-duplicates: {_told(near, 'have one beside known sisters')}")
     if near is not None and near["pairs"]:
         lines[-1] += f"; {RECORD} lists {len(near['pairs'])} of {near['num_pairs']} pairs to look at"
     return lines

@@ -9,10 +9,10 @@ import numpy as np
 
 from bitkeras.evaluation.knn import unit_rows
 
-# Of whitened features, from where on two images are told as near-duplicates; docs/results/leakage.md measures it. Of
-# 8,512 photographs of HAM10000 0.3 % have one of another lesion as near as this, half of which do show the same lesion;
-# of copies that were compressed hard, shrunk, recoloured or cropped to 95 % a side 99 % are found. Of CIFAR-10's test
-# images 3.2 % have one in the training part; Barz and Denzler 2020 (arXiv 1902.00423) counted 3.3 % by eye.
+# Of whitened features, from where on two images are told as near-duplicates (docs/results/leakage.md). Of 8,512
+# photos of HAM10000 0.3 % have one of another lesion as near as this; of copies that were compressed hard, shrunk,
+# recoloured or cropped to 95 % a side all are found. Of CIFAR-10's test images 3.2 % have one in the training part;
+# Barz and Denzler 2020 (arXiv 1902.00423) count 3.3 % by eye.
 NEAR = 0.75
 
 # Entries of the [queries, bank] cosine matrix held at once: 64 MiB of float32.

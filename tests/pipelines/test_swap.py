@@ -70,7 +70,7 @@ def preserved(phantoms, hub_module, tmp_path_factory):
 def test_no_epoch_leaves_a_finished_run_with_the_numbers_of_its_start(preserved):
     assert preserved.is_finished and [row["epoch"] for row in preserved.metrics()] == [0]
     assert {path.name for path in preserved.path.iterdir()} == {
-        *("config.json", "split.csv", "metrics.jsonl", "tensorboard", "encoder.keras"),
+        *("config.json", "split.csv", "leakage.json", "metrics.jsonl", "tensorboard", "encoder.keras"),
         *("weights.json", "retention.json"),
     }
     config = preserved.config()
