@@ -44,12 +44,7 @@ FLAGS.text("name", "probe", "Folder of this probe below the run; another one for
 FLAGS.choice("dataset", AS_PRETRAINED, [AS_PRETRAINED, *DATASETS], "Images to probe on; another set needs --data_dir.")
 FLAGS.text("data_dir", None, "The folder of the images; none: where pre-training found them.")
 define_split_flags(FLAGS, "Of another --dataset (the run's own images keep the run's split).")
-FLAGS.number(
-    "label_fraction",
-    1.0,
-    "Share of the labels to train on, of each class; validation keeps all.",
-    **LABEL_FRACTIONS,
-)
+FLAGS.number("label_fraction", 1.0, "Share of the labels to train on, of each class; validation keeps all.", **SHARE)
 FLAGS.choice("label_unit", "image", LABEL_UNITS, "What --label_fraction draws: images, or lesions with all photos.")
 FLAGS.integer("trials", 3, "Linear classifiers with different seeds, averaged.", at_least=1)
 FLAGS.integer("epochs", 100, "Passes over the labelled training part.", at_least=1)
