@@ -18,7 +18,7 @@ def leakage_audit(split: Split, source: ImageSource, *, parts: Sequence[str] = T
 
     Returns:
       As `shares_of_test`; without lesions the shares are None, since nothing is known. For HAM10000 under
-      `paper_split` expect about 0.387 overall and 0.683 for mel.
+      `paper_split` expect about 0.387 overall and 0.68 for mel.
     """
     if source.groups is None:
         return {**shares_of_test({}, split, source), "overall": None, "by_class": {}}
