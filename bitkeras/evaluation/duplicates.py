@@ -19,6 +19,9 @@ NEAR = 0.75
 _CHUNK_ENTRIES = 2**24
 # Directions with less than this share of the largest variance are not blown up further: they are noise.
 _FLOOR = 1e-3
+# Nor are more directions than one for so many images. With as many directions as images each image has one of its own,
+# and an image and its copy in the sample come out at right angles: of copies among 60 images none would be found.
+_IMAGES_PER_DIRECTION = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,12 +42,13 @@ class Whitening:
 
 
 def fit_whitening(features: np.ndarray) -> Whitening:
-    """The whitening of a sample [N, D] of the images that are to be compared; a few hundred images suffice."""
+    """The whitening of a sample [N, D] of the images that are to be compared; a thousand images suffice."""
     features = np.asarray(features, np.float64)
     mean = features.mean(axis=0)
     variances, directions = np.linalg.eigh((features - mean).T @ (features - mean) / len(features))
+    num_directions = min(len(features) // _IMAGES_PER_DIRECTION, len(variances) - 1)
     # A set of equal images has no variance at all, and stays at zero.
-    floor = max(_FLOOR * variances[-1], np.finfo(np.float32).tiny)
+    floor = max(_FLOOR * variances[-1], variances[-1 - num_directions], np.finfo(np.float32).tiny)
     return Whitening(mean, directions / np.sqrt(np.maximum(variances, floor)))
 
 

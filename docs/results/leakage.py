@@ -23,7 +23,7 @@ from bitkeras.data.leakage import leakage_audit
 from bitkeras.data.preprocess import resize, to_model_range
 from bitkeras.data.source import ImageSource
 from bitkeras.data.splits import SPLITS
-from bitkeras.evaluation.duplicates import fit_whitening
+from bitkeras.evaluation.duplicates import NEAR, fit_whitening
 from bitkeras.evaluation.knn import unit_rows
 
 NETWORK, SIZE, SEEDS = "bit-m-mini", 64, 50
@@ -50,6 +50,7 @@ def main() -> None:
     lesions, cifar = read_source("ham10000", arguments.ham10000), read_source("cifar10", arguments.cifar10)
     photos, copies = encode(network, lesions), encode_copies(network, lesions)
     compare_stages(lesions, photos, copies)
+    compare_small_sets(lesions, photos, copies)
     compare_thresholds(lesions, photos, copies, cifar, encode(network, cifar)["block3"])
 
 
@@ -127,6 +128,30 @@ def compare_stages(source: ImageSource, photos: dict, copies: dict) -> None:
             threshold = np.quantile(strangers, 0.999)
             told = [np.mean(pairs >= threshold), *(np.mean(cosines >= threshold) for cosines in found.values())]
             print(f"| {stage} | {name} | {threshold:.3f} | {' | '.join(f'{share:.0%}' for share in told)} |")
+
+
+def compare_small_sets(source: ImageSource, photos: dict, copies: dict) -> None:
+    """Few photographs and a copy of one in 20 of them, all of which are whitened by: mean of 20 draws."""
+    rng, every_20th = np.random.default_rng(0), np.arange(0, len(source), 20)
+    lesions = np.unique(source.groups, return_inverse=True)[1]
+    print(header("photographs", "strangers", *COPIES))
+    for number in (30, 60, 120, 250, 500, 1000):
+        told = []
+        for _ in range(20):
+            copied = rng.choice(len(every_20th), max(3, number // 20), replace=False)
+            others = np.setdiff1d(np.arange(len(source)), every_20th)
+            chosen = np.concatenate([every_20th[copied], rng.choice(others, number - len(copied), replace=False)])
+            rows, found = photos["block3"][chosen], []
+            for features in copies.values():
+                whitened = fit_whitening(np.concatenate([rows, features["block3"][copied]]))
+                of_copies = whitened(features["block3"][copied]) * whitened(rows[: len(copied)])
+                found.append(np.mean(of_copies.sum(axis=1) >= NEAR))
+            whitened = fit_whitening(rows)(rows)
+            cosines = whitened @ whitened.T
+            cosines[lesions[chosen][:, np.newaxis] == lesions[chosen]] = -2
+            told.append([np.mean(cosines.max(axis=1) >= NEAR), *found])
+        strangers, *found = np.mean(told, axis=0)
+        print(f"| {number} | {strangers:.2%} | {' | '.join(f'{share:.0%}' for share in found)} |")
 
 
 def compare_thresholds(source, photos, copies, cifar, cifar_features) -> None:

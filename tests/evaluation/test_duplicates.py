@@ -81,3 +81,16 @@ def test_copies_are_near_and_strangers_are_not():
     found = find_nearest(whitening(copies), blocks(bank, 256))
     assert found.is_near.all() and (found.index == 100 + np.arange(50)).all() and (found.cosine >= NEAR).all()
     assert find_nearest(whitening(strangers), []).cosine.max() == -2
+
+
+@pytest.mark.parametrize("number", [30, 60, 120, 2000])
+def test_copies_within_a_small_sample_are_near_and_strangers_are_not(number):
+    """As many directions as images: each would have one of its own, and a copy too."""
+    features = rows(number, size=256)
+    noise = np.random.default_rng(5).normal(size=(5, 256)) * 0.05 * features.std(axis=0)
+    sample = np.concatenate([features, features[:5] + noise])
+    whitened = fit_whitening(sample)(sample)
+    found = find_nearest(whitened[number:], blocks(whitened[:number], 64))
+    assert found.is_near.all() and (found.index == 100 + np.arange(5)).all()
+    cosines = whitened[:number] @ whitened[:number].T
+    assert np.mean(np.triu(cosines, 1).max(axis=1) >= NEAR) < 0.05
