@@ -23,6 +23,7 @@ class RunFolder:
         self.config_path = self.path / "config.json"
         self.split_path = self.path / "split.csv"
         self.bad_images_path = self.path / "bad_images.csv"
+        self.leakage_path = self.path / "leakage.json"
         self.metrics_path = self.path / "metrics.jsonl"
         self.tensorboard_path = self.path / "tensorboard"
         self.checkpoints_path = self.path / "checkpoints"
@@ -31,7 +32,8 @@ class RunFolder:
     def shadow(self, folder: Path) -> RunFolder:
         """What a second process has of this run: the same checkpoints to go on from, and `folder` to write to."""
         other = RunFolder(folder)
-        for path in (self.config_path, self.bad_images_path, self.split_path, self.metrics_path, self.encoder_path):
+        known = (self.config_path, self.bad_images_path, self.split_path, self.leakage_path)
+        for path in (*known, self.metrics_path, self.encoder_path):
             if path.is_file():
                 shutil.copy(path, folder)
         other.checkpoints_path = self.checkpoints_path

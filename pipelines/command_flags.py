@@ -25,9 +25,12 @@ class CommandFlags:
         """A whole number."""
         flags.DEFINE_integer(name, default, what, lower_bound=at_least, flag_values=self._values)
 
-    def number(self, name: str, default: float | None, what: str, *, at_least: float = 0.0) -> None:
+    def number(
+        self, name: str, default: float | None, what: str, *, at_least: float = 0.0, at_most: float | None = None
+    ) -> None:
         """A real number."""
-        flags.DEFINE_float(name, default, what, lower_bound=at_least, flag_values=self._values)
+        bounds = {"lower_bound": at_least, "upper_bound": at_most}
+        flags.DEFINE_float(name, default, what, **bounds, flag_values=self._values)
 
     def switch(self, name: str, default: bool, what: str) -> None:
         """--name or --noname."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 import tensorflow as tf
 
 from bitkeras.backbones.recompute import recomputing
@@ -12,7 +13,8 @@ from bitkeras.callbacks import Diverged, LossGuard, RunCheckpoint, Stopped, Thro
 from bitkeras.callbacks.profile import StepProfile, read_profile_steps
 from bitkeras.data.bad_images import save_bad_images
 from bitkeras.data.batches import Share, batch_indices
-from bitkeras.data.splits import save_split
+from bitkeras.data.positives import sisters_of
+from bitkeras.data.split_files import save_split
 from bitkeras.errors import UserError
 from pipelines.command_flags import CommandFlags
 from pipelines.distribution import (
@@ -30,7 +32,7 @@ from pipelines.runtime import say
 from pipelines.stopping import noting_signals
 
 # Flags that say how a run is carried out and not what comes out of it, so they may differ when it goes on.
-CONDUCT = ("checkpoint_steps", "on_bad_image", "profile_steps", "recompute", "strategy")
+CONDUCT = ("checkpoint_steps", "find_duplicates", "on_bad_image", "profile_steps", "recompute", "strategy")
 
 
 def define_conduct_flags(flags: CommandFlags) -> None:
@@ -44,6 +46,7 @@ def define_conduct_flags(flags: CommandFlags) -> None:
     )
     flags.text("profile_steps", None, "FIRST,LAST: profile these steps for TensorBoard.")
     define_bad_image_flag(flags)
+    flags.switch("find_duplicates", True, "Look for near-duplicates of the test images at the start; reads all images.")
 
 
 def begin(job: Job, records: Mapping[str, dict]) -> None:
@@ -168,6 +171,11 @@ def _blame(job: Job, step: int) -> str:
     if not is_chief(job.strategy):
         return "the first worker has written down"
     order = {"batch_size": job.config["batch_size"], "seed": job.config["seed"], "step": step}
-    names = job.source.image_ids[batch_indices(job.indices, **order)].tolist()
+    images = batch_indices(job.indices, **order)
+    if job.config.get("positives") == "lesion":
+        epochs = np.full(len(images), step // job.steps_per_epoch)
+        sisters = sisters_of(job.source, job.indices, images, seed=job.config["seed"], epochs=epochs)
+        images = np.concatenate([images, sisters[sisters != images]])
+    names = job.source.image_ids[images].tolist()
     job.run.write_json(job.run.path / "not_finite.json", {"step": step, "image_ids": names})
     return f"not_finite.json in {job.run.path} lists ({names[0]}, {names[1]} and {len(names) - 2} more)"

@@ -2,8 +2,9 @@
 
 The defaults are the seed paper's recipe (Lu, Jha, Huo 2021): 224 px, batch 128, 400 epochs, SGD with momentum 0.9,
 coupled weight decay 5e-4, base rate 0.03 per 256 images, cosine. RUN_DIR gets config.json, split.csv, metrics.jsonl,
-tensorboard/, checkpoints/ and, when it is done, encoder.keras; from given weights also weights.json, and retention.json
-where group norm was swapped for batch norm. The same command again goes on from the last checkpoint.
+tensorboard/, checkpoints/ and, when it is done, encoder.keras; of labelled images also leakage.json; from given weights
+weights.json, and retention.json where group norm was swapped for batch norm. The same command again goes on from the
+last checkpoint.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from bitkeras.backbones.pretrained import STEM_INITS, Pretrained, read_pretraine
 from bitkeras.callbacks import RunLog
 from bitkeras.callbacks.profile import read_profile_steps
 from bitkeras.callbacks.sentinel import ON_COLLAPSE, CollapseSentinel
-from bitkeras.data import DATASETS, ImageSource
+from bitkeras.data import DATASETS
 from bitkeras.data.augment import VIEW_POLICIES
 from bitkeras.data.batches import WHOLE, Share, naming_bad_images, view_batches
-from bitkeras.data.splits import SPLITS, Split, load_split, with_fewer_to_train_on
+from bitkeras.data.positives import POSITIVES, num_with_sister, require_lesions
 from bitkeras.errors import UserError
 from bitkeras.runs import RunFolder
 from pipelines import runtime
@@ -39,8 +40,10 @@ from pipelines.encoders import build_encoder, load_start, record_lines, save_enc
 from pipelines.fitting import CONDUCT, begin, define_conduct_flags, fit, take_up
 from pipelines.images import usable_images
 from pipelines.job import Job
+from pipelines.leakage import audit_job
 from pipelines.retention import measure_retention, retention_lines
 from pipelines.runtime import say
+from pipelines.splitting import define_split_flags, find_split, settled_split
 from pipelines.starting_point import require_images, settled_start
 from pipelines.trainers import build_trainer, define_method_flags, settled_method
 from pipelines.watching import build_monitor, draw_end, draw_norms, draw_start, measure_start
@@ -48,7 +51,7 @@ from pipelines.watching import build_monitor, draw_end, draw_norms, draw_start, 
 FLAGS = CommandFlags()
 FLAGS.text("run_dir", None, "Where the run lies: a new folder, or one to go on with.", required=True)
 runtime.define_data_flags(FLAGS, DATASETS)
-FLAGS.choice("split", "paper", SPLITS, "paper: random images 60/20/20, as published; lesion: every lesion on one side.")
+define_split_flags(FLAGS, "Who sees which image:")
 FLAGS.integer("num_images", None, "Pre-train on so many of the images only (default: all).", at_least=2)
 FLAGS.choice("backbone", None, BACKBONES, "Depth and width of the BiT network; none: that of --weights, or R50x1.")
 FLAGS.choice("norm", "batch", NORMS, "batch: the seed paper's network; group: BiT's own.")
@@ -65,6 +68,7 @@ FLAGS.choice("ws", None, WS, "Weight standardisation in the swap: dropped, folde
 FLAGS.choice("bn_init", None, BN_INITS, "Batch norm's scale and offset in the swap: 1 and 0, group norm's, or matched.")
 FLAGS.integer("bn_calibrate", None, "Images that give batch norm its statistics after the swap; 0: none.", at_least=0)
 FLAGS.choice("views", "simsiam", VIEW_POLICIES, "The view policy.")
+FLAGS.choice("positives", "image", POSITIVES, "A pair is an image twice, or two photos of one lesion if there are.")
 FLAGS.integer("image_size", 224, "Side of the views, px.", at_least=8)
 FLAGS.integer("batch_size", 128, "Images a step.", at_least=2)
 FLAGS.integer("epochs", 400, "Passes over the images; 0: the start is the encoder.", at_least=0)
@@ -109,7 +113,9 @@ def pretrain(run: RunFolder, config: dict, conduct: dict) -> None:
 
 def pretrain_on(strategy: tf.distribute.Strategy, run: RunFolder, config: dict, conduct: dict) -> None:
     """`pretrain` in one process of `strategy`, with the folder this process writes to."""
-    config, reason = runtime.settled(run, settled_method(config))
+    config, reason = runtime.settled(run, settled_split(settled_method(config)))
+    # As runs of earlier versions have it, which knew no other.
+    config["positives"] = None if config["positives"] == "image" else config["positives"]
     asked_to_calibrate = config["bn_calibrate"]
     config, pretrained = settled_start(run, config)
     run.check(config)
@@ -119,9 +125,10 @@ def pretrain_on(strategy: tf.distribute.Strategy, run: RunFolder, config: dict, 
     source = runtime.read_images(config)
     say(source.summary())
     source, bad = usable_images(run, source, on_bad_image=conduct["on_bad_image"])
-    split = find_split(run, source, config)
+    source, split = find_split(run, source, config)
     say(split.summary())
     job = Job(run, config, conduct, source, split, strategy, bad)
+    require_positives(job)
     # What a preset stands for, written out or not, takes the images there are.
     require_images(None if config["swap"] else asked_to_calibrate, len(job.indices))
     say(f"precision {config['precision']}: {reason}")
@@ -131,6 +138,7 @@ def pretrain_on(strategy: tf.distribute.Strategy, run: RunFolder, config: dict, 
     runtime.silence_compiler()
     with runtime.precision_policy(config["precision"]), naming_bad_images(source), runtime.naming_shortage(config):
         encoder, records = prepare(job, pretrained)
+        records.update(audit_job(job))
         # 3.7 GB for R152x4, which training has no use for.
         del pretrained
         gc.collect()
@@ -141,15 +149,12 @@ def pretrain_on(strategy: tf.distribute.Strategy, run: RunFolder, config: dict, 
     say(f"{run.path}: finished; next: bitkeras probe --run_dir={run.path}{labelled}")
 
 
-def find_split(run: RunFolder, source: ImageSource, config: dict) -> Split:
-    """The split saved in the run folder, or a new one."""
-    if run.split_path.exists():
-        return load_split(run.split_path, source)
-    split = SPLITS[config["split"]](source, seed=config["seed"])
-    if config.get("num_images") is None:
-        return split
-    # Without their labels, which pre-training must not know.
-    return with_fewer_to_train_on(split, config["num_images"], seed=config["seed"])
+def require_positives(job: Job) -> None:
+    """Says how many images have a sister photograph to be paired with; UserError where the source knows no lesions."""
+    if job.config["positives"] == "lesion":
+        require_lesions(job.source)
+        paired = num_with_sister(job.source, job.indices)
+        say(f"--positives=lesion: {paired} of {len(job.indices)} images have a sister photo to be paired with")
 
 
 def prepare(job: Job, pretrained: Pretrained | None) -> tuple[tf.keras.Model, dict[str, dict]]:
@@ -201,14 +206,15 @@ def train(job: Job, encoder: tf.keras.Model, records: dict[str, dict]) -> tf.ker
         trainer = build_trainer(config, trained, job.steps_per_epoch, rate_factor=rate_factor)
         checkpoint = take_up(job, trainer, trained, records, rate_factor=rate_factor)
     steps_done = checkpoint.steps_done
-    if not steps_done and config["weights"] != "none" and not records:
+    if not steps_done and config["weights"] != "none" and "weights.json" not in records:
         raise UserError(f"The checkpoints in {run.checkpoints_path} are gone; delete that folder to start over.")
     run.drop_metrics_after(steps_done // job.steps_per_epoch if steps_done else -1)
 
     def batches(start_step: int, share: Share) -> tf.data.Dataset:
         sizes = {"image_size": config["image_size"], "batch_size": config["batch_size"]}
         order = {"seed": config["seed"], "start_step": start_step, "share": share}
-        return view_batches(job.source, job.indices, policy=config["views"], **sizes, **order)
+        policy = {"policy": config["views"], "positives": config["positives"] or "image"}
+        return view_batches(job.source, job.indices, **policy, **sizes, **order)
 
     monitor, log = build_monitor(job, encoder, trainer.projector), RunLog(run)
     if not steps_done:

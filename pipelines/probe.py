@@ -2,8 +2,9 @@
 
 The features of every image are computed once. The linear classifier follows the seed paper: focal loss with gamma 4,
 trained on half of the labelled part, its best epoch chosen by balanced accuracy on the other half, three trials, scored
-on the test part. RUN_DIR/NAME gets scores.json, predictions.csv, probe.npz, figures and report.md, and with
---bn_calibrate the encoder.keras that was probed, which `bitkeras push` then takes.
+on the test part. RUN_DIR/NAME gets scores.json, predictions.csv, probe.npz, leakage.json, figures and report.md, with
+--label_fraction the labels.csv that were left, and with --bn_calibrate the encoder.keras that was probed, which
+`bitkeras push` then takes.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from bitkeras.callbacks.hparams import probe_scores, write_hparams
 from bitkeras.data import DATASETS, ImageSource
 from bitkeras.data.bad_images import BadImage, save_bad_images
 from bitkeras.data.batches import naming_bad_images
-from bitkeras.data.splits import SPLITS, Split, leakage_audit, load_split, save_split
+from bitkeras.data.label_fractions import LABEL_UNITS, label_fraction_line, with_fewer_labels
+from bitkeras.data.split_files import load_split, save_split, with_lesions_of
+from bitkeras.data.splits import Split
 from bitkeras.errors import UserError
 from bitkeras.evaluation import figures
 from bitkeras.evaluation.metrics import chance_level
@@ -30,10 +33,12 @@ from pipelines.command_flags import CommandFlags
 from pipelines.encoder_scores import EncoderScores
 from pipelines.encoders import calibrate, save_encoder
 from pipelines.images import define_bad_image_flag, usable_images
-from pipelines.pretrain import find_split
+from pipelines.leakage import RECORD, audit_lines, audit_probe
 from pipelines.runtime import define_reader_flags, read_existing, refuse_reader_options, say
+from pipelines.splitting import define_split_flags, find_split, settled_split, split_title
 
 AS_PRETRAINED = "as_pretrained"
+SHARE = {"at_least": 0.001, "at_most": 1.0}
 
 FLAGS = CommandFlags()
 FLAGS.text("run_dir", None, "A run that `bitkeras pretrain` has finished.", required=True)
@@ -41,7 +46,9 @@ FLAGS.text("name", "probe", "Folder of this probe below the run; another one for
 FLAGS.choice("dataset", AS_PRETRAINED, [AS_PRETRAINED, *DATASETS], "Images to probe on; another set needs --data_dir.")
 FLAGS.text("data_dir", None, "The folder of the images; none: where pre-training found them.")
 define_reader_flags(FLAGS)
-FLAGS.choice("split", "paper", SPLITS, "Of another --dataset; the run's own images keep the run's split.")
+define_split_flags(FLAGS, "Of another --dataset (the run's own images keep the run's split).")
+FLAGS.number("label_fraction", 1.0, "Share of the labels to train on, of each class; validation keeps all.", **SHARE)
+FLAGS.choice("label_unit", "image", LABEL_UNITS, "What --label_fraction draws: images, or lesions with all photos.")
 FLAGS.integer("trials", 3, "Linear classifiers with different seeds, averaged.", at_least=1)
 FLAGS.integer("epochs", 100, "Passes over the labelled training part.", at_least=1)
 FLAGS.number("focal_gamma", 4.0, "Gamma of the focal loss; 0 is cross-entropy.")
@@ -51,29 +58,41 @@ FLAGS.number("knn_temperature", 0.07, "T of the kNN weights exp(cos/T).", at_lea
 FLAGS.integer("bn_calibrate", None, "Take batch norm's statistics anew from so many pre-training images.", at_least=1)
 FLAGS.text("beside", None, "Other finished runs on the same split of the same images, with commas: in the same table.")
 FLAGS.switch("baselines", True, "Score a random encoder, raw pixels and the majority class too.")
+FLAGS.switch("find_duplicates", True, "Look for near-duplicates of the test images, unless pre-training already has.")
 FLAGS.integer("seed", 0, "Of classifiers, bootstrap and t-SNE.", at_least=0)
 define_bad_image_flag(FLAGS)
 
 
 def main(_) -> None:
     """Flags become plain arguments."""
-    options = FLAGS.values(without=["run_dir", "name", "data_dir", "on_bad_image"])
+    conduct = ("data_dir", "on_bad_image", "find_duplicates")
+    options = settled_split(FLAGS.values(without=["run_dir", "name", *conduct]))
     if options["beside"]:
         options["beside"] = ",".join(str(Path(path).absolute()) for path in options["beside"].split(",") if path)
-    probe(RunFolder(FLAGS.run_dir), FLAGS.name, options, data_dir=FLAGS.data_dir, on_bad_image=FLAGS.on_bad_image)
+    if options["label_fraction"] == 1:
+        # As probes of earlier versions have it, which knew no other.
+        options.update(label_fraction=None, label_unit=None)
+    probe(RunFolder(FLAGS.run_dir), FLAGS.name, options, **FLAGS.values(only=conduct))
 
 
 def probe(
-    run: RunFolder, name: str, options: dict, *, data_dir: str | None = None, on_bad_image: str = "error"
+    run: RunFolder,
+    name: str,
+    options: dict,
+    *,
+    data_dir: str | None = None,
+    on_bad_image: str = "error",
+    find_duplicates: bool = True,
 ) -> None:
     """Scores the run's encoder and its baselines on the test part.
 
     Args:
       run: a finished run.
       name: folder below it.
-      options: the flags above but run_dir, name, data_dir and on_bad_image, name -> value.
+      options: the flags above but run_dir, name and the three below, name -> value.
       data_dir: where the images are, if they have moved.
       on_bad_image: one of `ON_BAD_IMAGE`, for another data set; the run's own images are those it listed.
+      find_duplicates: look for near-duplicates of the test images.
 
     Raises:
       UserError: the run is not finished, has no labels, or was probed under this name with other flags.
@@ -96,8 +115,12 @@ def probe(
             f"{source.name} has no labels to probe with; pass a labelled set, such as "
             "--dataset=image_folder --data_dir=FOLDER."
         )
-    split = find_probed_split(run, results, source, options)
-    others = find_others(options, source, split)
+    source, split = find_probed_split(run, results, source, options)
+    others, whole = find_others(options, source, split), split
+    if options["label_fraction"]:
+        fraction, unit = options["label_fraction"], options["label_unit"]
+        split = with_fewer_labels(whole, source, fraction, unit=unit, seed=options["seed"])
+        say(label_fraction_line(whole, split, source))
     scores = EncoderScores(config, options, source, split)
     with naming_bad_images(source):
         encoder = find_encoder(run, scores, options)
@@ -105,11 +128,17 @@ def probe(
     if options["dataset"] != AS_PRETRAINED:
         if bad:
             save_bad_images(bad, results.bad_images_path)
-        save_split(split, source, results.split_path)
+        save_split(whole, source, results.split_path)
+    if split is not whole:
+        save_split(split, source, results.path / "labels.csv")
     if options["bn_calibrate"]:
         save_encoder(results.encoder_path, config, encoder)
-    tf.keras.utils.set_random_seed(options["seed"])
     with naming_bad_images(source):
+        as_pretrained = options["dataset"] == AS_PRETRAINED
+        leakage = audit_probe(run, source, split, as_pretrained=as_pretrained, duplicates=find_duplicates)
+        run.write_json(results.path / RECORD, leakage)
+        # The random encoder is the same one, whatever was built before.
+        tf.keras.utils.set_random_seed(options["seed"])
         # First, since it reads the BiT weights again: if they have moved, nothing has been computed yet.
         baselines = scores.baseline_rows() if options["baselines"] else []
         started = time.perf_counter()
@@ -125,14 +154,16 @@ def probe(
     run.write_json(results.path / "scores.json", rows)
     write_hparams(run.tensorboard_path / "hparams", config, probe_scores(name, rows[0]), step=config["epochs"])
     pictures = draw(run, results.path, scores, rows, features["test"])
-    leakage = leakage_audit(split, source)["overall"]
+    shares = {"leakage_share": leakage["sisters"]["overall"], "leakage": audit_lines(leakage)}
     facts = {"Best rate of the probe": result.lr, "Seconds for features and probe": round(seconds, 1)}
+    if split is not whole:
+        facts["Labels"] = f"--label_fraction={options['label_fraction']:g}: {label_fraction_line(whole, split, source)}"
     write_report(
         results.path,
         title=f"{title(config)}: {config['backbone']} on {source.name}",
         scores=rows,
         figures=pictures,
-        facts={**describe(run, name, options, scores, data_dir), "leakage_share": leakage, **facts},
+        facts={**describe(run, name, options, scores, data_dir), **shares, **facts},
     )
     for row in rows:
         low, high = row["interval"]
@@ -204,10 +235,13 @@ def read_probed(
     return usable_images(results, read_existing(options, data_dir), on_bad_image=on_bad_image)
 
 
-def find_probed_split(run: RunFolder, results: RunFolder, source: ImageSource, options: dict) -> Split:
-    """The run's split, or for another data set the probe's own."""
+def find_probed_split(
+    run: RunFolder, results: RunFolder, source: ImageSource, options: dict
+) -> tuple[ImageSource, Split]:
+    """The run's split, or for another data set the probe's own; `source` with the lesions of a table one brought."""
     if options["dataset"] == AS_PRETRAINED:
-        return load_split(run.split_path, source)
+        source = with_lesions_of(run.split_path, source)
+        return source, load_split(run.split_path, source)
     return find_split(results, source, options)
 
 
@@ -250,7 +284,7 @@ def describe(run: RunFolder, name: str, options: dict, scores: EncoderScores, da
     }
     return {
         "data": scores.source.summary(),
-        "split": f"{config['split'] if options['dataset'] == AS_PRETRAINED else options['split']} ({parts})",
+        "split": f"{split_title(config if options['dataset'] == AS_PRETRAINED else options)} ({parts})",
         "chance_level": chance_level(scores.num_classes),
         "num_test_images": len(scores.indices["test"]),
         "num_test_lesions": None if scores.groups is None else len(set(scores.groups)),

@@ -60,7 +60,8 @@ def push_run(
         return
     options = RunFolder(run.path / name).config()
     source, _ = read_probed(run, RunFolder(run.path / name), options, data_dir or options["data_dir"])
-    test = find_probed_split(run, RunFolder(run.path / name), source, options).indices("test")[:check_images]
+    source, split = find_probed_split(run, RunFolder(run.path / name), source, options)
+    test = split.indices("test")[:check_images]
     with np.load(probe_path) as probe:
         servable = Servable(
             tf.keras.models.load_model(encoder_path),

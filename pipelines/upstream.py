@@ -19,7 +19,7 @@ from bitkeras.callbacks import AccuracyMonitor, RunLog
 from bitkeras.callbacks.profile import read_profile_steps
 from bitkeras.data import DATASETS, ImageSource
 from bitkeras.data.batches import Share, labelled_batches, naming_bad_images
-from bitkeras.data.splits import SPLITS, Split, load_split, with_fewer_to_train_on
+from bitkeras.data.splits import UNUSED, Split, with_fewer_to_train_on
 from bitkeras.errors import UserError
 from bitkeras.files import written_atomically
 from bitkeras.methods.supervised import Supervised
@@ -38,12 +38,14 @@ from pipelines.distribution import (
 from pipelines.fitting import CONDUCT, define_conduct_flags, fit, take_up
 from pipelines.images import usable_images
 from pipelines.job import Job
+from pipelines.leakage import audit_job
 from pipelines.runtime import say
+from pipelines.splitting import define_split_flags, find_split, settled_split, whole_split
 
 FLAGS = CommandFlags()
 FLAGS.text("run_dir", None, "Where the run lies: a new folder, or one to go on with.", required=True)
 runtime.define_data_flags(FLAGS, DATASETS)
-FLAGS.choice("split", "paper", SPLITS, "What is held out as the test part; a released test part always is.")
+define_split_flags(FLAGS, "What is held out as the test part (a released one always is).")
 FLAGS.integer("num_images", None, "Train on so many images, each class in proportion (default: all).", at_least=2)
 FLAGS.choice("backbone", "R50x1", BACKBONES, "Depth and width of the BiT network.")
 FLAGS.choice("stem", "imagenet", STEMS, "imagenet: 7x7/2 and max-pool; cifar: 3x3/1.")
@@ -90,7 +92,8 @@ def upstream_on(strategy: tf.distribute.Strategy, run: RunFolder, config: dict, 
         raise UserError(
             f"--warmup_epochs={config['warmup_epochs']:g} leaves nothing of --epochs={config['epochs']}; pass fewer."
         )
-    config, reason = runtime.settled(run, {**config, "method": "upstream", "norm": "group", "weights": "none"})
+    config = {**settled_split(config), "method": "upstream", "norm": "group", "weights": "none"}
+    config, reason = runtime.settled(run, config)
     run.check(config)
     if run.is_finished:
         say(f"{run.path}: training is already finished ({run.encoder_path.name} is there); nothing to do.")
@@ -102,7 +105,7 @@ def upstream_on(strategy: tf.distribute.Strategy, run: RunFolder, config: dict, 
             f"{source.name} has no labels to train on; pass a labelled set, such as --dataset=image_folder."
         )
     source, bad = usable_images(run, source, on_bad_image=conduct["on_bad_image"])
-    split = load_split(run.split_path, source) if run.split_path.exists() else make_split(source, config)
+    source, split = find_split(run, source, config, make=make_split)
     job = Job(run, config, conduct, source, split, strategy, bad)
     say(f"precision {config['precision']}: {reason}")
     require_divisible(config["batch_size"], strategy)
@@ -110,15 +113,15 @@ def upstream_on(strategy: tf.distribute.Strategy, run: RunFolder, config: dict, 
     with runtime.precision_policy(config["precision"]), naming_bad_images(source), runtime.naming_shortage(config):
         classifier = build_classifier(config, source)
         say(f"{classifier.name}: {classifier.count_params():,} parameters, {len(source.class_names)} classes")
-        classifier = train(job, classifier)
+        classifier = train(job, classifier, audit_job(job))
     save(run, config, source, classifier)
     say(f"{run.path}: finished; next: bitkeras pretrain --weights={run.path} ...")
 
 
 def make_split(source: ImageSource, config: dict) -> Split:
     """The training images as `pretrain`, held-out ones as `test`."""
-    tested = SPLITS[config["split"]](source, seed=config["seed"]).parts == "test"
-    split = Split(np.where(tested, "test", "pretrain").astype("<U11"))
+    parts = whole_split(source, config, needed=("pretrain", "test")).parts
+    split = Split(np.where(np.isin(parts, ("test", UNUSED)), parts, "pretrain").astype("<U11"))
     if config["num_images"] is None:
         return split
     return with_fewer_to_train_on(split, config["num_images"], seed=config["seed"], labels=source.labels)
@@ -129,13 +132,13 @@ def build_classifier(config: dict, source: ImageSource) -> tf.keras.Model:
     return build_backbone(config["backbone"], norm="group", stem=config["stem"], num_classes=len(source.class_names))
 
 
-def train(job: Job, classifier: tf.keras.Model) -> tf.keras.Model:
+def train(job: Job, classifier: tf.keras.Model, records: dict[str, dict]) -> tf.keras.Model:
     """Everything between a built network and a trained one, which it returns."""
     config, test = job.config, job.split.indices("test")
     with job.strategy.scope():
         trained = copy_onto(job.strategy, classifier, lambda: build_classifier(config, job.source))
         trainer = build_trainer(config, trained, job.steps_per_epoch)
-        checkpoint = take_up(job, trainer, trained, {})
+        checkpoint = take_up(job, trainer, trained, records)
     job.run.drop_metrics_after(checkpoint.steps_done // job.steps_per_epoch)
 
     def batches(start_step: int, share: Share) -> tf.data.Dataset:

@@ -13,6 +13,7 @@ from bitkeras.data.augment import GROUP, make_policy, random_crops
 from bitkeras.data.bad_images import find_bad_images
 from bitkeras.data.conversion import read_pixels
 from bitkeras.data.pictures import DecodedPictures, EncodedPictures
+from bitkeras.data.positives import lesion_pairs
 from bitkeras.data.preprocess import preprocess
 from bitkeras.data.reading import file_reader
 from bitkeras.data.source import ImageSource
@@ -49,24 +50,30 @@ def view_batches(
     seed: int,
     start_step: int = 0,
     share: Share = WHOLE,
+    positives: str = "image",
     read: Read | None = None,
 ) -> tf.data.Dataset:
     """Endless batches {views_a, views_b: float32 [B, S, S, 3] in [-1, 1], index: int64 [B]}.
 
     The order of an epoch depends on (seed, epoch) and the pixels of a view on (seed, epoch, image), so a run that
     goes on at `start_step` sees what an uninterrupted one sees. The images left over after the last
-    full batch of an epoch are skipped. Under a `share` an element is the part of one replica. `read` is where the
-    images come from, if not from where `source` has them: a cache, which gives the same pixels.
+    full batch of an epoch are skipped. Under a `share` an element is the part of one replica. Both views are of image
+    `index`, or with `positives="lesion"` views_b is of another photograph of its lesion where `indices` holds one.
+    `read` is where the images come from, if not from where `source` has them: a cache, which gives the same pixels.
 
     Raises:
-      UserError: when there are fewer images than one batch holds.
+      UserError: when there are fewer images than one batch holds, or positives are asked for that cannot be had.
     """
     view_policy = make_policy(policy, image_size=image_size, seed=seed)
     read = read or reader(source)
+    pairs = lesion_pairs(source, indices) if positives == "lesion" else None
 
     def view_pairs(epochs, indices):
-        seeds = _seeds(seed, epochs, indices)
-        views_a, views_b = tf.unstack(view_policy.make_views(read(indices), seeds, num_views=2))
+        shown, seeds = indices, _seeds(seed, epochs, indices)
+        if pairs is not None:
+            shown, seeds = pairs(seeds)
+        views = view_policy.make_views(read(shown), seeds, num_views=2 if pairs is None else 1)
+        views_a, views_b = tf.unstack(tf.reshape(views, [2, len(indices), image_size, image_size, 3]))
         return {"views_a": views_a, "views_b": views_b, "index": indices}
 
     order = {"batch_size": batch_size, "seed": seed, "start_step": start_step, "share": share}

@@ -86,7 +86,7 @@ _WANTED, _COUNTED = _tables()
 
 
 def _more_before() -> tuple[np.ndarray, list[bytes]]:
-    """What `with_more_data` writes for 0xFF in compressed pixels: a number for each byte behind it, and what it means."""
+    """What `with_more_data` writes for 0xFF in compressed pixels: a number for each byte behind it, and its meaning."""
     zeros = bytes(_NUM_ZEROS)
     restarts = [b"\xff" + bytes([_RESTART + number]) + zeros for number in range(8)]
     # Before a restart only the one before it: a decoder that does not lack that passes over it, and it would take a

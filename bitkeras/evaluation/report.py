@@ -18,7 +18,10 @@ from bitkeras.files import written_atomically
 _PACKAGES = ("tensorflow", "numpy", "scikit-learn")
 
 # Facts with a part of their own in the report; all others are listed under "Facts".
-_SPECIAL_FACTS = ("commands", "chance_level", "num_test_images", "num_test_lesions", "data", "split", "leakage_share")
+_SPECIAL_FACTS = (
+    *("commands", "chance_level", "num_test_images", "num_test_lesions", "data", "split"),
+    *("leakage_share", "leakage"),
+)
 
 
 def write_report(
@@ -39,8 +42,8 @@ def write_report(
         knn_balanced_accuracy and baseline (True for what an encoder has to beat).
       facts: names to strings or numbers, listed as they stand. These names have a place of their own:
         data (what images), split (how they were parted), chance_level, num_test_images, num_test_lesions,
-        leakage_share (fraction of test images with another photo of their lesion outside the test
-        part), commands (list of shell lines that reproduce the run).
+        leakage_share (fraction of test images with another photo of their lesion in a part that the model is
+        made of), leakage (list of what the audit told), commands (list of shell lines that reproduce the run).
       figures: caption -> image file, embedded by its path relative to `run_dir`.
 
     Returns:
@@ -76,8 +79,8 @@ def summarise(scores: Sequence[Mapping], facts: Mapping) -> list[str]:
     sentences += [f"{name.capitalize()}: {_stop(facts[name])}" for name in ("data", "split") if facts.get(name)]
     if facts.get("leakage_share"):
         sentences.append(
-            f"{facts['leakage_share']:.1%} of the test images show a lesion that has another photo outside the test "
-            "part, so the scores flatter."
+            f"{facts['leakage_share']:.1%} of the test images show a lesion that has another photo in a part that the "
+            "model is made of, so the scores flatter."
         )
     return sentences
 
@@ -110,6 +113,8 @@ def _markdown(report: dict) -> str:
     listed = {name: value for name, value in report["facts"].items() if name not in _SPECIAL_FACTS}
     if listed:
         parts += ["## Facts", "\n".join(f"- {name}: {_number(value)}" for name, value in listed.items())]
+    if report["facts"].get("leakage"):
+        parts += ["## Leakage", "\n".join(f"- {line.strip()}" for line in report["facts"]["leakage"])]
     if report["facts"].get("commands"):
         parts += ["## To reproduce", "```\n" + "\n".join(report["facts"]["commands"]) + "\n```"]
     parts += ["## Versions", ", ".join(f"{name} {version}" for name, version in report["versions"].items())]

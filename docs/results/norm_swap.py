@@ -21,7 +21,8 @@ import numpy as np
 import tensorflow as tf
 
 from bitkeras.data import ImageSource, read_source
-from bitkeras.data.splits import Split, load_split
+from bitkeras.data.split_files import load_split
+from bitkeras.data.splits import Split
 from bitkeras.evaluation.knn import knn_probabilities
 from bitkeras.evaluation.metrics import bootstrap_difference, bootstrap_interval, score_row
 from bitkeras.evaluation.probe import probe_probabilities

@@ -21,7 +21,7 @@ from bitkeras.backbones.released import write_npz
 from bitkeras.backbones.shipped import MODELS
 from bitkeras.data import read_source
 from bitkeras.data.batches import image_batches
-from bitkeras.data.splits import load_split
+from bitkeras.data.split_files import load_split
 from bitkeras.evaluation.features import encode
 from bitkeras.evaluation.metrics import accuracy
 from bitkeras.runs import RunFolder

@@ -1,5 +1,6 @@
 """One epoch of each choice that the shared run does not make."""
 
+import json
 import shutil
 
 import numpy as np
@@ -105,6 +106,9 @@ def test_an_unlabelled_folder_is_pretrained_without_knn_and_probed_on_labelled_i
     for _, lesion, _, part in (line.split(",") for line in lines):
         of_lesion.setdefault(lesion, set()).add(part)
     assert len(lines) == 120 and all(len(parts) == 1 for parts in of_lesion.values())
+    # No lesion is cut in two, and yet the encoder was pre-trained on every image of the test part.
+    leakage = json.loads((run.path / "probe" / "leakage.json").read_text())
+    assert leakage["sisters"]["overall"] == 0 and leakage["near_duplicates"]["by_part"]["pretrain"] == 1
     cli.run("push", [f"--run_dir={tmp_path}", f"--push_dir={tmp_path / 'served'}"])
     assert (tmp_path / "served" / "1" / "saved_model.pb").is_file()
 
@@ -127,6 +131,10 @@ def test_cifar10_keeps_its_test_part(phantoms, tmp_path):
     cli.run("probe", [f"--run_dir={run.path}", *QUICK_PROBE])
     predicted = (run.path / "probe" / "predictions.csv").read_text().splitlines()[1:]
     assert len(predicted) == 120 and all(line.startswith("test/") for line in predicted)
+    # Each test image is a copy of one to train on.
+    near = json.loads((run.path / "leakage.json").read_text())["near_duplicates"]
+    assert near["overall"] == 1 and near["pairs"][0]["cosine"] > 0.999
+    assert json.loads((run.path / "probe" / "leakage.json").read_text())["near_duplicates"] == near
 
 
 def test_half_precision_survives_an_overflow(phantoms, tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ from small_road import WORDS, fingerprint
 from bitkeras.callbacks import RunCheckpoint
 from bitkeras.data import read_source
 from bitkeras.data.batches import image_batches, view_batches
-from bitkeras.data.splits import load_split
+from bitkeras.data.split_files import load_split
 from bitkeras.evaluation.metrics import balanced_accuracy
 from bitkeras.evaluation.verdict import VERDICTS
 from bitkeras.runs import RunFolder
@@ -58,11 +58,11 @@ def probabilities_of(rows):
 
 def test_the_run_folder_holds_what_is_promised_and_nothing_else(road):
     assert {path.name for path in road.run_dir.iterdir()} == {
-        *("config.json", "split.csv", "metrics.jsonl", "tensorboard", "checkpoints", "encoder.keras"),
+        *("config.json", "split.csv", "leakage.json", "metrics.jsonl", "tensorboard", "checkpoints", "encoder.keras"),
         *("probe", "single"),
     }
     assert {path.relative_to(road.run_dir / "probe").as_posix() for path in (road.run_dir / "probe").rglob("*.*")} == {
-        *("config.json", "scores.json", "predictions.csv", "probe.npz", "report.md", "report.json"),
+        *("config.json", "scores.json", "predictions.csv", "probe.npz", "report.md", "report.json", "leakage.json"),
         *("figures/scores.png", "figures/curves.png", "figures/tsne.png"),
     }
 

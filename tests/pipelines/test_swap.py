@@ -16,7 +16,7 @@ from bitkeras.backbones.released import write_hub_module
 from bitkeras.backbones.stages import stage_features
 from bitkeras.data import read_source
 from bitkeras.data.batches import image_batches
-from bitkeras.data.splits import load_split
+from bitkeras.data.split_files import load_split
 from bitkeras.errors import UserError
 from bitkeras.evaluation.similarity import linear_cka
 from bitkeras.runs import RunFolder
@@ -71,7 +71,7 @@ def preserved(phantoms, hub_module, tmp_path_factory):
 def test_no_epoch_leaves_a_finished_run_with_the_numbers_of_its_start(preserved):
     assert preserved.is_finished and [row["epoch"] for row in preserved.metrics()] == [0]
     assert {path.name for path in preserved.path.iterdir()} == {
-        *("config.json", "split.csv", "metrics.jsonl", "tensorboard", "encoder.keras"),
+        *("config.json", "split.csv", "leakage.json", "metrics.jsonl", "tensorboard", "encoder.keras"),
         *("weights.json", "retention.json"),
     }
     config = preserved.config()

@@ -26,8 +26,9 @@ def write_medmnist(folder):
 
 
 def write_dicom(folder):
-    pydicom = pytest.importorskip("pydicom", minversion="3.0", reason="DICOM is not installed: pip install -e '.[dicom]'")
-    pytest.importorskip("imagecodecs", reason="DICOM is not installed: pip install -e '.[dicom]'")
+    reason = "DICOM is not installed: pip install -e '.[dicom]'"
+    pydicom = pytest.importorskip("pydicom", minversion="3.0", reason=reason)
+    pytest.importorskip("imagecodecs", reason=reason)
     shipped = pydicom.data.get_testdata_file("examples_ybr_color.dcm", download=False)
     for number in range(3):
         (folder / f"{number}.dcm").write_bytes(open(shipped, "rb").read())

@@ -14,7 +14,7 @@ from bitkeras.backbones import build_backbone
 from bitkeras.backbones.checkpoints import assign_weights, read_weights
 from bitkeras.data import read_source
 from bitkeras.data.batches import image_batches
-from bitkeras.data.splits import load_split
+from bitkeras.data.split_files import load_split
 from bitkeras.errors import UserError
 from bitkeras.evaluation.features import encode
 from bitkeras.runs import RunFolder
