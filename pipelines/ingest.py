@@ -23,10 +23,12 @@ from bitkeras.archives.records import RecordWriter
 from bitkeras.archives.shards import Shard, cut
 from bitkeras.archives.stage import Stage
 from bitkeras.data.bad_images import BadImage
-from bitkeras.data.splits import SPLITS, UNUSED, Split, save_split
+from bitkeras.data.split_files import save_split
+from bitkeras.data.splits import UNUSED, Split
 from pipelines import archive
 from pipelines.command_flags import CommandFlags
 from pipelines.runtime import say
+from pipelines.splitting import define_split_flags, settled_split, whole_split, with_lesions_of_table
 
 # What stands after -- is for Beam.
 TAKES_ARGUMENTS = True
@@ -35,7 +37,7 @@ RECORD = "ingest.json"
 
 FLAGS = CommandFlags()
 archive.define_archive_flags(FLAGS, images_per_shard=1000, num_workers=None, workers="none: as many as cores")
-FLAGS.choice("split", "paper", SPLITS, "Which images are the test part: random ones, or all of some lesions.")
+define_split_flags(FLAGS, "Which images are the test part, that is Split-eval.")
 FLAGS.integer("seed", 0, "Of the split and of the order in the shards.", at_least=0)
 FLAGS.integer(
     "image_size",
@@ -61,13 +63,13 @@ def ingest(config: dict, options: list[str]) -> None:
     Raises:
       UserError: the images or the output folder cannot be used.
     """
-    config = {**config, "num_workers": config["num_workers"] or os.cpu_count()}
+    config = {**settled_split(config), "num_workers": config["num_workers"] or os.cpu_count()}
     stage, wanted = Stage(config["output_dir"], RECORD), archive.asked(config)
     if archive.is_finished(stage, wanted):
         return
     place = archive.place_of(config)
-    source = archive.read_place(place)
-    split = SPLITS[config["split"]](source, seed=config["seed"])
+    source = with_lesions_of_table(archive.read_place(place), config)
+    split = whole_split(source, config, needed=())
     say(f"{split.summary()}; test is {EVAL}, all else {TRAIN}")
     job = Job(stage, source, plan(split, config), split.parts)
     writing = {"image_size": config["image_size"], "keep_incomplete": config["on_bad_image"] == "skip"}

@@ -88,10 +88,10 @@ def find_split(
     Raises:
       UserError: the split does not match the images, or the table has changed since the run was started.
     """
-    table = None if config["split"] in SPLITS else Path(config["split"])
     if not run.split_path.exists():
-        source = source if table is None else with_lesions_of(_existing(table), source)
+        source = with_lesions_of_table(source, config)
         return source, make(source, config)
+    table = None if config["split"] in SPLITS else Path(config["split"])
     source = with_lesions_of(run.split_path, source)
     split = load_split(run.split_path, source)
     if table is not None and table.is_file() and (make(source, config).parts != split.parts).any():
@@ -100,6 +100,11 @@ def find_split(
             "restore the table, or pass another folder."
         )
     return source, split
+
+
+def with_lesions_of_table(source: ImageSource, config: dict) -> ImageSource:
+    """`source`, with the lesions that a table given as --split names, where it knows none itself."""
+    return source if config["split"] in SPLITS else with_lesions_of(_existing(Path(config["split"])), source)
 
 
 def split_title(config: dict) -> str:

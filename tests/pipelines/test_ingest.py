@@ -21,7 +21,8 @@ from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 from bitkeras.archives.stage import Stage
 from bitkeras.data import read_source
 from bitkeras.data.batches import image_batches, view_batches
-from bitkeras.data.splits import lesion_split, load_split, paper_split
+from bitkeras.data.split_files import load_split
+from bitkeras.data.splits import lesion_split, paper_split
 from bitkeras.runs import RunFolder
 from pipelines import cli
 
