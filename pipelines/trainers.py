@@ -5,10 +5,12 @@ from __future__ import annotations
 import tensorflow as tf
 
 from bitkeras.addons import lamb
+from bitkeras.backbones.matmul_convs import use_matmuls
 from bitkeras.callbacks.sentinel import throttled
 from bitkeras.errors import UserError
 from bitkeras.methods import METHOD_OPTIONS, METHODS, build_method, has_option, settled_options
 from bitkeras.schedules import scaled_lr, undo, warmup_cosine
+from bitkeras.sgd import SGD
 from pipelines.command_flags import CommandFlags
 from pipelines.runtime import say
 
@@ -75,8 +77,7 @@ def build_trainer(
         **{option: config.get(option) for option in METHOD_OPTIONS},
     )
     rate = schedule if rate_factor is None else throttled(schedule, rate_factor)
-    optimizer = (
-        lamb(rate, weight_decay=config["weight_decay"]) if uses_lamb else tf.keras.optimizers.SGD(rate, momentum=0.9)
-    )
+    use_matmuls(encoder)
+    optimizer = lamb(rate, weight_decay=config["weight_decay"]) if uses_lamb else SGD(rate, momentum=0.9)
     trainer.compile(optimizer=optimizer)
     return trainer

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from bitkeras.backbones import BACKBONES, STEMS, build_backbone
 from bitkeras.backbones.checkpoints import graph_variables
+from bitkeras.backbones.matmul_convs import use_matmuls
 from bitkeras.backbones.released import write_hub_module, write_npz
 from bitkeras.callbacks import AccuracyMonitor, RunLog
 from bitkeras.callbacks.profile import read_profile_steps
@@ -25,6 +26,7 @@ from bitkeras.files import written_atomically
 from bitkeras.methods.supervised import Supervised
 from bitkeras.runs import RunFolder
 from bitkeras.schedules import SCHEDULES, scaled_lr
+from bitkeras.sgd import SGD
 from pipelines import runtime
 from pipelines.command_flags import CommandFlags
 from pipelines.distribution import (
@@ -166,7 +168,8 @@ def build_trainer(config: dict, classifier: tf.keras.Model, steps_per_epoch: int
     )
     say(f"{steps_per_epoch} steps of {config['batch_size']} an epoch, learning rate {lr:g}")
     trainer = Supervised(classifier, weight_decay=config["weight_decay"])
-    trainer.compile(optimizer=tf.keras.optimizers.SGD(schedule, momentum=0.9))
+    use_matmuls(classifier)
+    trainer.compile(optimizer=SGD(schedule, momentum=0.9))
     return trainer
 
 

@@ -39,14 +39,17 @@ def build_step(backbone: str, *, norm: str, recompute: bool):
     import tensorflow as tf
 
     from bitkeras.backbones import build_backbone
+    from bitkeras.backbones.matmul_convs import use_matmuls
     from bitkeras.backbones.recompute import recomputing
     from bitkeras.methods import SimSiam
+    from bitkeras.sgd import SGD
 
     encoder = build_backbone(backbone, norm=norm)
+    use_matmuls(encoder)
     trainer = SimSiam(encoder)
     if recompute:
         trainer.forward = recomputing(encoder)
-    trainer.compile(optimizer=tf.keras.optimizers.SGD(1e-3, momentum=0.9))
+    trainer.compile(optimizer=SGD(1e-3, momentum=0.9))
     views = tf.TensorSpec([None, None, None, 3])
     return tf.function(trainer.train_step, input_signature=[{"views_a": views, "views_b": views}])
 

@@ -23,6 +23,8 @@ from pathlib import Path
 HERE = Path(__file__).parent
 # Name -> flags of the arm, and what is added to its environment.
 SETTINGS = {
+    "convolutions as TensorFlow has them": (["--convs"], {}),
+    "Keras's SGD": (["--keras_sgd"], {}),
     "XLA": (["--jit"], {}),
     "without oneDNN": ([], {"TF_ENABLE_ONEDNN_OPTS": "0"}),
     "without changes of layout": (["--without=layout_optimizer"], {}),
@@ -39,7 +41,9 @@ def serve(options: argparse.Namespace) -> None:
     import tensorflow as tf
 
     from bitkeras.backbones import build_backbone
+    from bitkeras.backbones.matmul_convs import use_matmuls
     from bitkeras.methods import SimSiam
+    from bitkeras.sgd import SGD
 
     tf.config.threading.set_intra_op_parallelism_threads(options.threads)
     tf.config.threading.set_inter_op_parallelism_threads(options.inter_op)
@@ -47,8 +51,11 @@ def serve(options: argparse.Namespace) -> None:
     tf.keras.mixed_precision.set_global_policy(options.precision)
     tf.keras.utils.set_random_seed(0)
     encoder = build_backbone(options.backbone, norm="batch")
+    if not options.convs:
+        use_matmuls(encoder)
     trainer = SimSiam(encoder)
-    trainer.compile(optimizer=tf.keras.optimizers.SGD(1e-3, momentum=0.9), steps_per_execution=options.loop or 1)
+    make_optimizer = tf.keras.optimizers.SGD if options.keras_sgd else SGD
+    trainer.compile(optimizer=make_optimizer(1e-3, momentum=0.9), steps_per_execution=options.loop or 1)
     shape = [options.batch_size, options.image_size, options.image_size, 3]
     batch = {name: tf.random.uniform(shape, -1, 1) for name in ("views_a", "views_b")}
     turn = make_loop(trainer, batch, options) if options.loop else make_step(trainer, batch, options)
@@ -146,7 +153,7 @@ if __name__ == "__main__":
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--precisions", nargs="+", default=["mixed_bfloat16", "float32"])
     parser.add_argument("--settings", action="store_true", help="ours with other settings of TensorFlow, too")
-    for flag in ("--serve", "--jit"):
+    for flag in ("--serve", "--jit", "--convs", "--keras_sgd"):
         parser.add_argument(flag, action="store_true", help=argparse.SUPPRESS)
     for flag in ("--precision", "--without"):
         parser.add_argument(flag, help=argparse.SUPPRESS)
