@@ -1,8 +1,10 @@
 """How fast this machine trains, and what holds it back.
 
-Four things take turns, so that what else the machine does hits all of them: the input pipeline alone, one compiled
-training step on a batch in memory, the training loop on that batch, and the loop on the real pipeline. Nothing is
-kept; --output writes the numbers.
+--what=training: four things take turns, so that what else the machine does hits all of them: the input pipeline alone,
+one compiled training step on a batch in memory, the training loop on that batch, and the loop on the real pipeline.
+--what=views: the views that one core makes of the same JPEGs by our pipeline, by keras-cv's layers and, with
+--peer_python, by torchvision as lightly ships it; --turns and --steps count, and of the others those of the data.
+Nothing is kept; --output writes the numbers.
 """
 
 from __future__ import annotations
@@ -23,13 +25,14 @@ from bitkeras.data import DATASETS, ImageSource
 from bitkeras.data.augment import VIEW_POLICIES
 from bitkeras.data.batches import naming_bad_images, num_steps_per_epoch, view_batches
 from bitkeras.files import written_atomically
-from pipelines import runtime
+from pipelines import runtime, view_rates
 from pipelines.command_flags import CommandFlags
 from pipelines.encoders import build_encoder
 from pipelines.runtime import say
 from pipelines.trainers import build_trainer, define_method_flags, settled_method
 
 FLAGS = CommandFlags()
+FLAGS.choice("what", "training", ["training", "views"], "What is measured.")
 runtime.define_data_flags(FLAGS, DATASETS)
 FLAGS.choice("backbone", "R50x1", BACKBONES, "Depth and width of the BiT network.")
 FLAGS.choice("norm", "batch", NORMS, "batch: the seed paper's network; group: BiT's own.")
@@ -41,6 +44,7 @@ define_method_flags(FLAGS)
 FLAGS.choice("precision", "auto", runtime.PRECISIONS, "auto: a mixed one where the hardware has it, else float32.")
 FLAGS.integer("steps", 10, "Steps of each turn.", at_least=2)
 FLAGS.integer("turns", 5, "Turns of each; what is told is the median.", at_least=1)
+FLAGS.text("peer_python", None, "Of --what=views: Python of an environment with torch, torchvision and lightly.")
 FLAGS.text("output", None, "A JSON file for the numbers.")
 
 # Batches that lie ready while others have their turn.
@@ -50,8 +54,13 @@ _READY = 4
 def main(_) -> None:
     """Flags become plain arguments."""
     config = FLAGS.values(without=["output"])
-    numbers = benchmark(config)
-    for line in lines(numbers):
+    if config["what"] == "views":
+        numbers = {"views": benchmark_views(config)}
+        told = view_rates.lines(numbers["views"])
+    else:
+        numbers = benchmark(config)
+        told = lines(numbers)
+    for line in told:
         say(line)
     if FLAGS.output:
         with written_atomically(Path(FLAGS.output)) as beside:
@@ -85,6 +94,15 @@ def benchmark(config: dict) -> dict[str, float]:
             if turn:
                 say(f"turn {turn} of {config['turns']}")
     return summary(turns, config)
+
+
+def benchmark_views(config: dict) -> list[dict]:
+    """As `view_rates.compare` returns them."""
+    source = runtime.read_existing(config)
+    with naming_bad_images(source):
+        return view_rates.compare(
+            source, peer_python=config["peer_python"], turns=config["turns"], batches=config["steps"]
+        )
 
 
 def endless(source: ImageSource, config: dict) -> tf.data.Dataset:

@@ -1,0 +1,187 @@
+"""Views a second on one core: ours, the same recipe from keras-cv's layers, and torchvision's as lightly ships it.
+
+Each maker is a process on the same core. One works at a time and the others are stopped, so that what else the machine
+does hits all of them. All read the same JPEGs, and what is counted is the whole way from the file to both views.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from bitkeras.data import ImageSource
+from bitkeras.data.decoding import decode_image
+from bitkeras.errors import UserError
+from pipelines.runtime import say
+
+# (width, height) of the files and side of the views, px: HAM10000 as released, and a quarter of it in area per side.
+CASES = ((600, 450, 224), (200, 150, 64))
+OURS, KERAS_CV, TORCHVISION = "bitkeras", "keras-cv", "torchvision"
+POLICIES = {OURS: "simsiam", KERAS_CV: "keras_cv"}
+NUM_FILES, BATCH_SIZE = 256, 32
+# The released photographs of 600x450 px have 270 KB in the mean.
+_QUALITY, _NOISE = 95, 5.0
+_PEER = Path(__file__).with_name("view_rates_torch.py")
+
+
+def compare(
+    source: ImageSource, *, peer_python: str | None, turns: int, batches: int, num_files: int = NUM_FILES
+) -> list[dict]:
+    """Runs all makers on files made of the first images of `source`.
+
+    Args:
+      source: images; larger ones are shrunk, smaller ones enlarged.
+      peer_python: interpreter of an environment with torch, torchvision and lightly; None: without that maker.
+      turns: of each maker, whose median counts.
+      batches: of `BATCH_SIZE` images in each turn.
+      num_files: at most.
+
+    Returns:
+      For each of `CASES` and each maker: width, height, image_size, kilobytes (mean of the files), maker,
+      views_per_second, and the ratios to_keras_cv and to_torchvision, how many times as fast it is (or None).
+
+    Raises:
+      UserError: `peer_python` cannot do it.
+    """
+    rows = []
+    for width, height, image_size in CASES:
+        with tempfile.TemporaryDirectory() as folder:
+            kilobytes = write_files(source, Path(folder), width=width, height=height, num_files=num_files)
+            say(f"{width}x{height} px ({kilobytes:.0f} KB a file) to {image_size} px")
+            seconds = take_turns(commands(folder, image_size, batches, peer_python), turns=turns)
+        rates = {maker: 2 * BATCH_SIZE * batches / statistics.median(found) for maker, found in seconds.items()}
+        files = {"width": width, "height": height, "image_size": image_size, "kilobytes": kilobytes}
+        for maker, rate in rates.items():
+            rows.append({**files, "maker": maker, "views_per_second": rate, **_ratios(rate, rates)})
+    return rows
+
+
+def write_files(source: ImageSource, folder: Path, *, width: int, height: int, num_files: int) -> float:
+    """JPEGs of one size, with the grain that a resized photograph lacks; returns their mean kilobytes."""
+    rng = np.random.default_rng(0)
+    for index in range(min(num_files, len(source))):
+        image = Image.fromarray(decode_image(source.read(index)).numpy()).resize((width, height), Image.BICUBIC)
+        grainy = np.asarray(image) + rng.normal(0, _NOISE, (height, width, 1))
+        file = io.BytesIO()
+        Image.fromarray(np.clip(grainy, 0, 255).astype(np.uint8)).save(file, "JPEG", quality=_QUALITY, subsampling=2)
+        (folder / f"{index:05}.jpg").write_bytes(file.getvalue())
+    sizes = [path.stat().st_size for path in folder.iterdir()]
+    return sum(sizes) / len(sizes) / 1000
+
+
+def commands(folder: str, image_size: int, batches: int, peer_python: str | None) -> dict[str, list[str]]:
+    """Maker -> the command that makes its views of the files in `folder`."""
+    work = [folder, str(image_size), str(BATCH_SIZE), str(batches)]
+    found = {maker: [sys.executable, "-m", __name__, policy, *work] for maker, policy in POLICIES.items()}
+    return found if peer_python is None else {**found, TORCHVISION: [peer_python, str(_PEER), *work]}
+
+
+def take_turns(makers: dict[str, list[str]], *, turns: int) -> dict[str, list[float]]:
+    """Maker -> seconds of its turns; a first one, in which caches fill, is not among them."""
+    started: dict[str, subprocess.Popen] = {}
+    seconds = {maker: [] for maker in makers}
+    try:
+        for maker, command in makers.items():
+            started[maker] = _start(maker, command)
+        for turn in range(turns + 1):
+            for maker, process in started.items():
+                found = _turn(maker, process)
+                if turn:
+                    seconds[maker].append(found)
+    finally:
+        for process in started.values():
+            process.kill()
+            process.communicate()
+    return seconds
+
+
+def _start(maker: str, command: list[str]) -> subprocess.Popen:
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
+    pipes = {name: subprocess.PIPE for name in ("stdin", "stdout", "stderr")}
+    try:
+        process = subprocess.Popen(command, **pipes, text=True, env=environment)
+    except OSError as error:
+        raise UserError(
+            f"--peer_python={command[0]} cannot be run ({error.strerror}); pass the Python of an environment with "
+            "torch, torchvision and lightly."
+        ) from error
+    if process.stdout.readline().strip() != "ready":
+        _refuse(maker, command, process)
+    process.send_signal(signal.SIGSTOP)
+    return process
+
+
+def _turn(maker: str, process: subprocess.Popen) -> float:
+    process.send_signal(signal.SIGCONT)
+    process.stdin.write("go\n")
+    process.stdin.flush()
+    told = process.stdout.readline()
+    if not told:
+        _refuse(maker, process.args, process)
+    process.send_signal(signal.SIGSTOP)
+    return float(told)
+
+
+def _refuse(maker: str, command: list[str], process: subprocess.Popen) -> None:
+    lines = process.communicate()[1].strip().splitlines() or ["it ended without a word"]
+    if maker == TORCHVISION:
+        raise UserError(
+            f"--peer_python={command[0]} cannot make torchvision's views ({lines[-1]}); pass the Python of an "
+            "environment with torch, torchvision and lightly."
+        )
+    raise RuntimeError(f"{maker} failed: " + "\n".join(lines[-20:]))
+
+
+def _ratios(rate: float, rates: dict[str, float]) -> dict[str, float | None]:
+    others = {"to_keras_cv": KERAS_CV, "to_torchvision": TORCHVISION}
+    return {name: rate / rates[other] if other in rates else None for name, other in others.items()}
+
+
+def lines(rows: list[dict]) -> list[str]:
+    """A table in Markdown."""
+    told = ["| files | views | maker | views/s on a core | to keras-cv | to torchvision |", "|---|---|---|---|---|---|"]
+    for row in rows:
+        files = f"{row['width']}x{row['height']}, {row['kilobytes']:.0f} KB"
+        ratios = [f"{row[name]:.2f}x" if row[name] else "" for name in ("to_keras_cv", "to_torchvision")]
+        cells = [files, f"{row['image_size']} px", row["maker"], f"{row['views_per_second']:.0f}", *ratios]
+        told.append(f"| {' | '.join(cells)} |")
+    if not any(row["maker"] == TORCHVISION for row in rows):
+        told.append("torchvision is not among them; for it, pass --peer_python, an environment with torch and lightly.")
+    return told
+
+
+def serve(policy: str, folder: str, image_size: int, batch_size: int, batches: int) -> None:
+    """Makes `batches` batches for each line that comes, and answers with the seconds."""
+    if hasattr(os, "sched_setaffinity"):
+        # Before TensorFlow starts its threads, of which it makes as many as it has cores.
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    from bitkeras.data import read_source
+    from bitkeras.data.batches import view_batches
+
+    source = read_source("unlabelled_folder", folder)
+    sizes = {"image_size": image_size, "batch_size": min(batch_size, len(source))}
+    views = iter(view_batches(source, np.arange(len(source)), policy=policy, **sizes, seed=0))
+    next(views)
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        # What lay ready since the last turn; more than tf.data keeps for one core.
+        for _ in range(4):
+            next(views)
+        started = time.perf_counter()
+        for _ in range(batches):
+            next(views)
+        print(time.perf_counter() - started, flush=True)
+
+
+if __name__ == "__main__":
+    serve(*sys.argv[1:3], *map(int, sys.argv[3:]))
