@@ -16,6 +16,7 @@ from bitkeras.data.batches import Share, batch_indices
 from bitkeras.data.positives import sisters_of
 from bitkeras.data.split_files import save_split
 from bitkeras.errors import UserError
+from pipelines.caching import CACHE_FLAGS, define_cache_flags
 from pipelines.command_flags import CommandFlags
 from pipelines.distribution import (
     STRATEGIES,
@@ -32,7 +33,15 @@ from pipelines.runtime import say
 from pipelines.stopping import noting_signals
 
 # Flags that say how a run is carried out and not what comes out of it, so they may differ when it goes on.
-CONDUCT = ("checkpoint_steps", "find_duplicates", "on_bad_image", "profile_steps", "recompute", "strategy")
+CONDUCT = (
+    "checkpoint_steps",
+    "find_duplicates",
+    "on_bad_image",
+    "profile_steps",
+    "recompute",
+    "strategy",
+    *CACHE_FLAGS,
+)
 
 
 def define_conduct_flags(flags: CommandFlags) -> None:
@@ -46,6 +55,7 @@ def define_conduct_flags(flags: CommandFlags) -> None:
     )
     flags.text("profile_steps", None, "FIRST,LAST: profile these steps for TensorBoard.")
     define_bad_image_flag(flags)
+    define_cache_flags(flags)
     flags.switch("find_duplicates", True, "Look for near-duplicates of the test images at the start; reads all images.")
 
 

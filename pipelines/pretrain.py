@@ -20,12 +20,13 @@ from bitkeras.callbacks import RunLog
 from bitkeras.callbacks.profile import read_profile_steps
 from bitkeras.callbacks.sentinel import ON_COLLAPSE, CollapseSentinel
 from bitkeras.data import DATASETS
-from bitkeras.data.augment import VIEW_POLICIES
-from bitkeras.data.batches import WHOLE, Share, naming_bad_images, view_batches
+from bitkeras.data.augment import VIEW_POLICIES, make_policy
+from bitkeras.data.batches import WHOLE, Share, naming_bad_images, require_different_views, view_batches
 from bitkeras.data.positives import POSITIVES, num_with_sister, require_lesions
 from bitkeras.errors import UserError
 from bitkeras.runs import RunFolder
 from pipelines import runtime
+from pipelines.caching import cached
 from pipelines.command_flags import CommandFlags
 from pipelines.distribution import (
     choose_strategy,
@@ -210,15 +211,19 @@ def train(job: Job, encoder: tf.keras.Model, records: dict[str, dict]) -> tf.ker
         raise UserError(f"The checkpoints in {run.checkpoints_path} are gone; delete that folder to start over.")
     run.drop_metrics_after(steps_done // job.steps_per_epoch if steps_done else -1)
 
+    read = cached(job, make_policy(config["views"], image_size=config["image_size"]).shrinking)
+
     def batches(start_step: int, share: Share) -> tf.data.Dataset:
         sizes = {"image_size": config["image_size"], "batch_size": config["batch_size"]}
         order = {"seed": config["seed"], "start_step": start_step, "share": share}
         policy = {"policy": config["views"], "positives": config["positives"] or "image"}
-        return view_batches(job.source, job.indices, **policy, **sizes, **order)
+        return view_batches(job.source, job.indices, **policy, **sizes, **order, read=read)
 
     monitor, log = build_monitor(job, encoder, trainer.projector), RunLog(run)
     if not steps_done:
-        log.draw_views(next(iter(batches(0, WHOLE))))
+        first = next(iter(batches(0, WHOLE)))
+        require_different_views(first)
+        log.draw_views(first)
         draw_start(job, log, encoder, trainer)
         measure_start(monitor, log)
     sentinel = CollapseSentinel(

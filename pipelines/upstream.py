@@ -20,6 +20,7 @@ from bitkeras.callbacks import AccuracyMonitor, RunLog
 from bitkeras.callbacks.profile import read_profile_steps
 from bitkeras.data import DATASETS, ImageSource
 from bitkeras.data.batches import Share, labelled_batches, naming_bad_images
+from bitkeras.data.pictures import Shrinking
 from bitkeras.data.splits import UNUSED, Split, with_fewer_to_train_on
 from bitkeras.errors import UserError
 from bitkeras.files import written_atomically
@@ -28,6 +29,7 @@ from bitkeras.runs import RunFolder
 from bitkeras.schedules import SCHEDULES, scaled_lr
 from bitkeras.sgd import SGD
 from pipelines import runtime
+from pipelines.caching import cached
 from pipelines.command_flags import CommandFlags
 from pipelines.distribution import (
     choose_strategy,
@@ -143,10 +145,13 @@ def train(job: Job, classifier: tf.keras.Model, records: dict[str, dict]) -> tf.
         checkpoint = take_up(job, trainer, trained, records)
     job.run.drop_metrics_after(checkpoint.steps_done // job.steps_per_epoch)
 
+    area = (config["min_crop_area"], 1.0)
+    read = cached(job, Shrinking(area[0], config["image_size"]))
+
     def batches(start_step: int, share: Share) -> tf.data.Dataset:
         sizes = {"image_size": config["image_size"], "batch_size": config["batch_size"]}
         order = {"seed": config["seed"], "start_step": start_step, "share": share}
-        return labelled_batches(job.source, job.indices, crop_area=(config["min_crop_area"], 1.0), **sizes, **order)
+        return labelled_batches(job.source, job.indices, crop_area=area, **sizes, **order, read=read)
 
     labels = job.source.labels[test]
     often = {"num_epochs": config["epochs"], "every": config["test_every"]}

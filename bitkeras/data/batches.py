@@ -81,6 +81,28 @@ def view_batches(
     return views.rebatch(batch_size // share.num_replicas, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
 
 
+def require_different_views(batch: dict[str, tf.Tensor]) -> None:
+    """RuntimeError where the views of a batch are not what a network can learn from.
+
+    The two views of an image must differ, and so must the views of one image from those of the next. A policy that
+    draws once for all would train without any error, and teach nothing.
+
+    Args:
+      batch: as `view_batches` gives it.
+    """
+    views_a, views_b = batch["views_a"].numpy(), batch["views_b"].numpy()
+    for one, other, what in (
+        (views_a, views_b, "The two views of an image are"),
+        (views_a[1:], views_a[:-1], "The views of different images are"),
+    ):
+        same = (one == other).all(axis=(1, 2, 3))
+        # Two plain grey images may be the same whatever is done to them.
+        if len(same) and same.mean() > 0.5:
+            raise RuntimeError(
+                f"{what} the same pixel for pixel in {same.mean():.0%} of a batch, so nothing is learnt."
+            )
+
+
 def labelled_batches(
     source: ImageSource,
     indices: np.ndarray,
