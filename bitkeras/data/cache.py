@@ -19,16 +19,15 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from bitkeras.data.batches import Read
 from bitkeras.data.disk_cache import BMP_HEADER, DiskCache, other_caches, places_of
 from bitkeras.data.image_bytes import HEAD_BYTES, plain_jpeg_sizes
-from bitkeras.data.pictures import DecodedPictures, EncodedPictures, Shrinking
+from bitkeras.data.pictures import EncodedPictures, Shrinking
 from bitkeras.data.reading import file_reader
 from bitkeras.data.source import ImageSource
 from bitkeras.errors import UserError
 
 CACHES = ("none", "memory", "disk")
-# int64 [n], n known statically -> these images, inside tf.data.
-Read = Callable[[tf.Tensor], "EncodedPictures | DecodedPictures"]
 
 # A string tensor holds so much beside each string.
 _PER_STRING = 40
@@ -79,8 +78,8 @@ def read_from_disk(
         _say_what_it_takes(needed, free, f"--cache=disk: {len(indices)} decoded images in {folder}", "disk", say)
         if needed > _SHARE_OF_DISK * free:
             raise UserError(
-                f"--cache=disk would take {_mb(needed)} in {folder} and {_mb(free)} are free there, of which a tenth stays "
-                "free; pass another --cache_dir, or --cache=memory or --cache=none."
+                f"--cache=disk would take {_mb(needed)} in {folder} and {_mb(free)} are free there, of which a tenth "
+                "stays; pass another --cache_dir, or --cache=memory or --cache=none."
             )
         place.fill(_decoded(source, indices, shrinking))
     return place.reader(indices)
