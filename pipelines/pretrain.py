@@ -20,7 +20,7 @@ from bitkeras.callbacks import RunLog
 from bitkeras.callbacks.profile import read_profile_steps
 from bitkeras.callbacks.sentinel import ON_COLLAPSE, CollapseSentinel
 from bitkeras.data import DATASETS
-from bitkeras.data.augment import VIEW_POLICIES, make_policy
+from bitkeras.data.augment import VIEW_POLICIES, Policy, make_policy
 from bitkeras.data.batches import WHOLE, Share, naming_bad_images, require_different_views, view_batches
 from bitkeras.data.positives import POSITIVES, num_with_sister, require_lesions
 from bitkeras.errors import UserError
@@ -196,6 +196,12 @@ def leave(job: Job, encoder: tf.keras.Model, records: dict[str, dict]) -> tf.ker
     return encoder
 
 
+def on_accelerator(job: Job, policy: Policy) -> bool:
+    """Whether the GPU makes the views: where the policy can, there is one, and a view is of the image itself."""
+    is_one = job.strategy.num_replicas_in_sync == 1 and bool(tf.config.list_logical_devices("GPU"))
+    return policy.halves is not None and is_one and not job.config["positives"]
+
+
 def train(job: Job, encoder: tf.keras.Model, records: dict[str, dict]) -> tf.keras.Model:
     """Everything between a built encoder and a trained one, which it returns."""
     run, config = job.run, job.config
@@ -211,17 +217,23 @@ def train(job: Job, encoder: tf.keras.Model, records: dict[str, dict]) -> tf.ker
         raise UserError(f"The checkpoints in {run.checkpoints_path} are gone; delete that folder to start over.")
     run.drop_metrics_after(steps_done // job.steps_per_epoch if steps_done else -1)
 
-    read = cached(job, make_policy(config["views"], image_size=config["image_size"]).shrinking)
+    policy = make_policy(config["views"], image_size=config["image_size"], seed=config["seed"])
+    finished = not on_accelerator(job, policy)
+    if not finished:
+        say(f"--views={config['views']}: views are made on the GPU")
+        trainer.finish_views = policy.halves[1]
+    read = cached(job, policy.shrinking)
 
     def batches(start_step: int, share: Share) -> tf.data.Dataset:
         sizes = {"image_size": config["image_size"], "batch_size": config["batch_size"]}
         order = {"seed": config["seed"], "start_step": start_step, "share": share}
-        policy = {"policy": config["views"], "positives": config["positives"] or "image"}
-        return view_batches(job.source, job.indices, **policy, **sizes, **order, read=read)
+        pairs = {"policy": config["views"], "positives": config["positives"] or "image", "finished": finished}
+        return view_batches(job.source, job.indices, **pairs, **sizes, **order, read=read)
 
     monitor, log = build_monitor(job, encoder, trainer.projector), RunLog(run)
     if not steps_done:
         first = next(iter(batches(0, WHOLE)))
+        first = dict(zip(("views_a", "views_b"), trainer.views(first)))
         require_different_views(first)
         log.draw_views(first)
         draw_start(job, log, encoder, trainer)

@@ -52,6 +52,7 @@ def view_batches(
     share: Share = WHOLE,
     positives: str = "image",
     read: Read | None = None,
+    finished: bool = True,
 ) -> tf.data.Dataset:
     """Endless batches {views_a, views_b: float32 [B, S, S, 3] in [-1, 1], index: int64 [B]}.
 
@@ -60,6 +61,7 @@ def view_batches(
     full batch of an epoch are skipped. Under a `share` an element is the part of one replica. Both views are of image
     `index`, or with `positives="lesion"` views_b is of another photograph of its lesion where `indices` holds one.
     `read` is where the images come from, if not from where `source` has them: a cache, which gives the same pixels.
+    Views that are not to be `finished` are {images: uint8 [B, R, R, 3], index} for the second of the policy's `halves`.
 
     Raises:
       UserError: when there are fewer images than one batch holds, or positives are asked for that cannot be had.
@@ -67,6 +69,9 @@ def view_batches(
     view_policy = make_policy(policy, image_size=image_size, seed=seed)
     read = read or reader(source)
     pairs = lesion_pairs(source, indices) if positives == "lesion" else None
+
+    def images(epochs, indices):
+        return {"images": view_policy.halves[0](read(indices)), "index": indices}
 
     def view_pairs(epochs, indices):
         shown, seeds = indices, _seeds(seed, epochs, indices)
@@ -77,7 +82,8 @@ def view_batches(
         return {"views_a": views_a, "views_b": views_b, "index": indices}
 
     order = {"batch_size": batch_size, "seed": seed, "start_step": start_step, "share": share}
-    views = _groups(indices, GROUP, **order).map(view_pairs, num_parallel_calls=tf.data.AUTOTUNE)
+    groups = _groups(indices, GROUP, **order)
+    views = groups.map(view_pairs if finished else images, num_parallel_calls=tf.data.AUTOTUNE)
     return views.rebatch(batch_size // share.num_replicas, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
 
 

@@ -117,7 +117,11 @@ class ViewTrainer(Trainer):
 
     A batch is a dict that holds `views_a` and `views_b`, float32 [B, H, W, 3] in [-1, 1]. A method sets the attributes
     `encoder`, views -> features [B, D], and `projector`, features -> projections [B, E]; `predictor` where it has one.
+    With `finish_views`, the second of a policy's `halves`, it may hold `images` instead, of which views are made on the
+    device that trains.
     """
+
+    finish_views = None
 
     # No such default for `predictor`: Keras does not track a model that is set over an attribute of the class.
     predictor_scale = None
@@ -140,7 +144,14 @@ class ViewTrainer(Trainer):
 
     def batch_loss(self, batch: dict[str, tf.Tensor], *, training: bool) -> tf.Tensor:
         """The cost of the batch's pairs."""
-        return self.view_loss(batch["views_a"], batch["views_b"], training=training)
+        return self.view_loss(*self.views(batch), training=training)
+
+    def views(self, batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        """Both views of a batch, float32 [B, H, W, 3] each."""
+        if "images" not in batch:
+            return batch["views_a"], batch["views_b"]
+        views_a, views_b = tf.unstack(self.finish_views(batch["images"], num_views=2))
+        return views_a, views_b
 
     def view_loss(self, views_a: tf.Tensor, views_b: tf.Tensor, *, training: bool) -> tf.Tensor:
         """Mean cost of the pairs in this replica's batch, float32 scalar."""
