@@ -29,8 +29,8 @@ def build_monitor(job: Job, encoder: tf.keras.Model, projector: tf.keras.Model |
     """
     if job.source.labels is None:
         return FeatureMonitor(encoder, **_figures_of_collapse(job, evenly(job.indices, NUM_UNLABELLED), projector))
-    # An image costs a step three passes for each of its two views: this is a twenty-fourth of an epoch for both parts.
-    limit = max(256, len(job.indices) // 8)
+    # An image costs a step three passes for each of its two views: this is a thirtieth of an epoch for both parts.
+    limit = max(256, len(job.indices) // 10)
     bank, queries = (evenly(job.split.indices(part), limit) for part in ("probe_train", "probe_val"))
     return FeatureMonitor(
         encoder,

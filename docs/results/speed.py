@@ -107,13 +107,17 @@ class Arm:
         return float(self.process.stdout.readline())
 
 
+def _asked(settings: list[str] | None) -> dict:
+    return {} if settings is None else {name: SETTINGS[name] for name in settings or SETTINGS}
+
+
 def compare(options: argparse.Namespace) -> None:
     """Prints a row for each arm: images a second, and the ratio to the peer's best in the same precision."""
     arms = []
     for precision in options.precisions:
         ours = [sys.executable, __file__, "--serve", f"--precision={precision}"]
         arms.append(Arm(f"bitkeras, {precision}", ours, options))
-        for name, (flags, variables) in (SETTINGS if options.settings else {}).items():
+        for name, (flags, variables) in _asked(options.settings).items():
             arms.append(Arm(f"bitkeras, {precision}, {name}", [*ours, *flags], options, **variables))
     if options.peer_python:
         peer = [options.peer_python, str(HERE / "speed_peer.py")]
@@ -152,7 +156,9 @@ if __name__ == "__main__":
     parser.add_argument("--turns", type=int, default=7, help="the median of which counts")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--precisions", nargs="+", default=["mixed_bfloat16", "float32"])
-    parser.add_argument("--settings", action="store_true", help="ours with other settings of TensorFlow, too")
+    parser.add_argument(
+        "--settings", nargs="*", choices=SETTINGS, help="ours with other settings too; none named: all"
+    )
     for flag in ("--serve", "--jit", "--convs", "--keras_sgd"):
         parser.add_argument(flag, action="store_true", help=argparse.SUPPRESS)
     for flag in ("--precision", "--without"):
