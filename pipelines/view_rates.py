@@ -29,7 +29,8 @@ CASES = ((600, 450, 224), (200, 150, 64))
 OURS, KERAS_CV, TORCHVISION = "bitkeras", "keras-cv", "torchvision"
 POLICIES = {OURS: "simsiam", KERAS_CV: "keras_cv"}
 NUM_FILES, BATCH_SIZE = 256, 32
-# 200 KB for 600x450 px; the released photographs have about 270. Fewer bytes would flatter whoever decodes slowly.
+# 200 KB for 600x450 px; the released photographs have about 270. All decode with the
+# same library, so fewer bytes would flatter whoever is fast at the rest (docs/results/views.md).
 _QUALITY, _NOISE = 98, 12.0
 _PEER = Path(__file__).with_name("view_rates_torch.py")
 
