@@ -29,7 +29,8 @@ CASES = ((600, 450, 224), (200, 150, 64))
 OURS, KERAS_CV, TORCHVISION = "bitkeras", "keras-cv", "torchvision"
 POLICIES = {OURS: "simsiam", KERAS_CV: "keras_cv"}
 NUM_FILES, BATCH_SIZE = 256, 32
-# 200 KB for 600x450 px; the released photographs have about 270. Fewer bytes would flatter whoever decodes slowly.
+# 200 KB for 600x450 px; the released photographs have about 270. All decode with the
+# same library, so fewer bytes would flatter whoever is fast at the rest (docs/results/views.md).
 _QUALITY, _NOISE = 98, 12.0
 _PEER = Path(__file__).with_name("view_rates_torch.py")
 
@@ -43,7 +44,7 @@ def compare(
       source: images; larger ones are shrunk, smaller ones enlarged.
       peer_python: interpreter of an environment with torch, torchvision and lightly; None: without that maker.
       turns: of each maker, whose median counts.
-      batches: of `BATCH_SIZE` images in each turn.
+      batches: of `BATCH_SIZE` images, or of all where there are fewer, in each turn.
       num_files: at most.
 
     Returns:
@@ -53,13 +54,14 @@ def compare(
     Raises:
       UserError: `peer_python` cannot do it.
     """
-    rows = []
+    rows, batch_size = [], min(BATCH_SIZE, num_files, len(source))
     for width, height, image_size in CASES:
         with tempfile.TemporaryDirectory() as folder:
             kilobytes = write_files(source, Path(folder), width=width, height=height, num_files=num_files)
             say(f"{width}x{height} px ({kilobytes:.0f} KB a file) to {image_size} px")
-            seconds = take_turns(commands(folder, image_size, batches, peer_python), turns=turns)
-        rates = {maker: 2 * BATCH_SIZE * batches / statistics.median(found) for maker, found in seconds.items()}
+            work = [folder, str(image_size), str(batch_size), str(batches)]
+            seconds = take_turns(commands(work, peer_python), turns=turns)
+        rates = {maker: 2 * batch_size * batches / statistics.median(found) for maker, found in seconds.items()}
         files = {"width": width, "height": height, "image_size": image_size, "kilobytes": kilobytes}
         for maker, rate in rates.items():
             rows.append({**files, "maker": maker, "views_per_second": rate, **_ratios(rate, rates)})
@@ -79,9 +81,8 @@ def write_files(source: ImageSource, folder: Path, *, width: int, height: int, n
     return sum(sizes) / len(sizes) / 1000
 
 
-def commands(folder: str, image_size: int, batches: int, peer_python: str | None) -> dict[str, list[str]]:
-    """Maker -> the command that makes its views of the files in `folder`."""
-    work = [folder, str(image_size), str(BATCH_SIZE), str(batches)]
+def commands(work: list[str], peer_python: str | None) -> dict[str, list[str]]:
+    """Maker -> the command that does `work`: the folder, the side of the views, images a batch and batches a turn."""
     found = {maker: [sys.executable, "-m", __name__, policy, *work] for maker, policy in POLICIES.items()}
     return found if peer_python is None else {**found, TORCHVISION: [peer_python, str(_PEER), *work]}
 
@@ -91,7 +92,8 @@ def take_turns(makers: dict[str, list[str]], *, turns: int) -> dict[str, list[fl
     started: dict[str, subprocess.Popen] = {}
     seconds = {maker: [] for maker in makers}
     try:
-        for maker, command in makers.items():
+        # The peer, which alone may not be what it should be, is the last one and found out first.
+        for maker, command in reversed(makers.items()):
             started[maker] = _start(maker, command)
         for turn in range(turns + 1):
             for maker, process in started.items():
@@ -170,7 +172,7 @@ def serve(policy: str, folder: str, image_size: int, batch_size: int, batches: i
     from bitkeras.data.batches import view_batches
 
     source = read_source("unlabelled_folder", folder)
-    sizes = {"image_size": image_size, "batch_size": min(batch_size, len(source))}
+    sizes = {"image_size": image_size, "batch_size": batch_size}
     views = iter(view_batches(source, np.arange(len(source)), policy=policy, **sizes, seed=0))
     next(views)
     print("ready", flush=True)

@@ -45,8 +45,8 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     files = Files(folder, image_size)
-    sizes = {"batch_size": min(batch_size, len(files)), "drop_last": True}
-    views = endless(torch.utils.data.DataLoader(files, shuffle=True, num_workers=0, **sizes))
+    loader = torch.utils.data.DataLoader(files, batch_size, shuffle=True, num_workers=0, drop_last=True)
+    views = endless(loader)
     next(views)
     print("ready", flush=True)
     for _ in sys.stdin:

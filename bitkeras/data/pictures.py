@@ -4,8 +4,8 @@ This goes for JPEG as libjpeg writes it (`image_bytes.is_plain`): its size is kn
 has to be turned or converted. Others are decoded whole, as everywhere. What was measured (docs/results/views.md):
 
 - Of one window, that part alone is decoded, a third less work where windows are small. The pixels are the same.
-- Two windows of an image cost one whole decoding: all bytes before the end of a window have to be read, which is most
-  of the work, and two windows from (0.2, 1) of an image cover 0.7 of it.
+- For two windows of an image it is decoded once and whole: one by one, two windows from (0.2, 1) cost 1.5 to 1.8 times
+  that, since all bytes before the end of a window have to be read, which is most of the work.
 - Where even the smallest window is much larger than a view, libjpeg makes an image 2, 4 or 8 times smaller while it
   decodes, which then need not be resized as far. The scale depends on the sizes of image and view alone.
 """

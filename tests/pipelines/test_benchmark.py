@@ -1,7 +1,9 @@
 """The benchmark measures, writes down what it measured, and refuses what it cannot measure."""
 
 import json
+import os
 import sys
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -10,6 +12,32 @@ from bitkeras.data import read_source
 from bitkeras.errors import UserError
 from pipelines import cli, view_rates
 
+# Answers its Nth line with `first + N * step` seconds, and looks whether the makers that came before it are stopped.
+MAKER = """
+import os, pathlib, sys, time
+
+folder, first, step = pathlib.Path(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3])
+(folder / str(os.getpid())).touch()
+
+
+def is_stopped(pid):
+    return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+
+def others_are_stopped():
+    return all(is_stopped(path.name) for path in folder.iterdir() if path.name != str(os.getpid()))
+
+
+print("hello")
+print("ready", flush=True)
+for number, _ in enumerate(sys.stdin):
+    patience = time.monotonic() + 5
+    while not others_are_stopped():
+        if time.monotonic() > patience:
+            sys.exit("others are at work")
+        time.sleep(0.01)
+    print(first + number * step, flush=True)
+"""
 TINY = ["--backbone=R14x0.25", "--image_size=16", "--batch_size=8", "--num_projections=8", "--num_predictor_hidden=4"]
 
 
@@ -38,6 +66,41 @@ def test_views_are_measured_beside_those_of_keras_cv(phantoms, tmp_path, monkeyp
     assert theirs["to_keras_cv"] == 1 and ours["to_torchvision"] is None and ours["kilobytes"] > 0.5
     told = capsys.readouterr().out
     assert "| 40x30, " in told and "pass --peer_python" in told
+
+
+def maker(folder: Path, first: float, step: float = 0.0) -> list[str]:
+    folder.mkdir(exist_ok=True)
+    return [sys.executable, "-c", MAKER, str(folder), str(first), str(step)]
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="the makers look at each other through /proc")
+def test_one_works_at_a_time_and_its_first_turn_does_not_count(tmp_path):
+    makers = {"one": maker(tmp_path / "pids", 10, 1), "two": maker(tmp_path / "pids", 20, 2)}
+    assert view_rates.take_turns(makers, turns=3) == {"one": [11, 12, 13], "two": [22, 24, 26]}
+    for path in (tmp_path / "pids").iterdir():
+        assert not os.path.exists(f"/proc/{path.name}")
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="the makers look at each other through /proc")
+def test_rates_and_ratios_are_those_of_the_views_that_were_made(phantoms, tmp_path, monkeypatch):
+    """Of 5 images a batch holds 5 and not BATCH_SIZE: two batches of two views each are 20 views."""
+    seconds = {"bitkeras": 0.5, "keras-cv": 2.0, "torchvision": 1.0}
+    asked = []
+
+    def commands(work, peer_python):
+        asked.append((*work[1:], peer_python))
+        return {name: maker(tmp_path / work[1], one) for name, one in seconds.items()}
+
+    monkeypatch.setattr(view_rates, "commands", commands)
+    source = read_source("phantom", phantoms)
+    rows = view_rates.compare(source, peer_python="python", turns=1, batches=2, num_files=5)
+    assert asked == [("224", "5", "2", "python"), ("64", "5", "2", "python")]
+    assert [(row["width"], row["height"], row["image_size"]) for row in rows[::3]] == [(600, 450, 224), (200, 150, 64)]
+    for case in (rows[:3], rows[3:]):
+        assert [row["views_per_second"] for row in case] == [40, 10, 20]
+        assert [row["to_keras_cv"] for row in case] == [4, 1, 2]
+        assert [row["to_torchvision"] for row in case] == [2, 0.5, 1]
+    assert "| 600x450, " in view_rates.lines(rows)[2] and view_rates.lines(rows)[2].endswith("| 40 | 4.00x | 2.00x |")
 
 
 @pytest.mark.parametrize("python", ["no/such/python", sys.executable])
