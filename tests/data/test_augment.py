@@ -236,7 +236,7 @@ def test_crops_are_pillows(image_size):
     images = [random_image(*size, seed) for seed, size in enumerate(sizes)]
     windows = np.array([[reference.crop_window(*size, (0.1, 1.0), rng) for size in sizes] for _ in range(2)], np.int32)
     crops = pixels.crop_and_resize(
-        [tf.constant(image) for image in images], tf.constant(windows), image_size=image_size
+        [tf.constant(image) for image in images], tf.constant(windows, tf.float32), image_size=image_size
     ).numpy()
     assert crops.shape == (2, len(sizes), image_size, 3, image_size)
     for view, n in np.ndindex(2, len(sizes)):

@@ -186,7 +186,7 @@ def test_shrunk_decoding_moves_views_by_about_a_level(image_size, ratio, num_vie
         whole = tf.io.decode_jpeg(files[n]).numpy()
         expected = reference.crop(whole, windows[view, n], image_size)
         differences = np.abs(np.transpose(views[view, n], (2, 0, 1)) - expected)
-        assert differences.mean() < 1.3 and np.quantile(differences, 0.999) < 6 and differences.max() < 20
+        assert differences.mean() < 1.3 and np.quantile(differences, 0.999) < 7 and differences.max() < 20
 
 
 def test_borders_between_pixels_are_pillows():
@@ -232,8 +232,9 @@ def test_a_jpeg_that_lacks_data_is_refused_where_a_window_shows_it(num_views):
             with pytest.raises(tf.errors.InvalidArgumentError, match="lacks part of its data"):
                 parts_of(files_of(files), windows, UNSHRUNK)
         else:
+            # Two columns more than the window on either side.
             images, _ = parts_of(files_of(files), windows, UNSHRUNK)
-            np.testing.assert_array_equal(images[1][:40, 10:70], tf.io.decode_jpeg(file)[:40, 10:70])
+            np.testing.assert_array_equal(images[1][:40, 2:62], tf.io.decode_jpeg(file)[:40, 10:70])
 
 
 def test_an_honest_grey_corner_is_no_lack_of_data():

@@ -4,6 +4,7 @@ import inspect
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from bitkeras.data import DATASETS, OPTIONS, read_source
 from bitkeras.data.source import ImageSource
@@ -29,9 +30,12 @@ def test_an_option_that_is_none_is_as_good_as_not_given(tmp_path):
 
 
 def test_taking_from_images_that_a_function_gives():
+    def image(index):
+        return tf.io.encode_png(np.full((2, 2, 3), index, np.uint8)).numpy()
+
     facts = {"sex": np.array(["a", "b", "c", "d"])}
-    source = ImageSource("f", np.array(list("wxyz")), facts=facts, converted=lambda index: b"image %d" % index)
+    source = ImageSource("f", np.array(list("wxyz")), facts=facts, converted=image)
     taken = source.take([3, 1, 2]).take(np.array([2, 0]))
-    assert [taken.read(0), taken.read(1)] == [b"image 2", b"image 3"]
+    assert [taken.read(0), taken.read(1)] == [image(2), image(3)]
     assert taken.image_ids.tolist() == ["y", "z"] and taken.facts["sex"].tolist() == ["c", "d"]
-    assert taken.location(1) == "z" and source.read(0) == b"image 0"
+    assert taken.location(1) == "z" and source.read(0) == image(0)

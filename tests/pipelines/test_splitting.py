@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from bitkeras.data import read_source
 from bitkeras.data.batches import view_batches
@@ -97,7 +98,7 @@ def test_the_images_of_a_bad_step_include_those_that_its_own_were_paired_with(so
     config = {"batch_size": 16, "seed": 3, "positives": "lesion"}
     run = RunFolder(tmp_path)
     # Step 6 is the third of the second epoch.
-    assert "not_finite.json" in fitting._blame(Job(run, config, {}, source, split, None), 6)
+    assert "not_finite.json" in fitting._blame(Job(run, config, {}, source, split, tf.distribute.get_strategy()), 6)
     blamed = json.loads((tmp_path / "not_finite.json").read_text())["image_ids"]
     order = {"batch_size": 16, "seed": 3}
     (step,) = view_batches(
