@@ -156,9 +156,7 @@ if __name__ == "__main__":
     parser.add_argument("--turns", type=int, default=7, help="the median of which counts")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--precisions", nargs="+", default=["mixed_bfloat16", "float32"])
-    parser.add_argument(
-        "--settings", nargs="*", choices=SETTINGS, help="ours with other settings too; none named: all"
-    )
+    parser.add_argument("--settings", nargs="*", choices=SETTINGS, help="ours with other settings too; none named: all")
     for flag in ("--serve", "--jit", "--convs", "--keras_sgd"):
         parser.add_argument(flag, action="store_true", help=argparse.SUPPRESS)
     for flag in ("--precision", "--without"):
