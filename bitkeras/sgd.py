@@ -9,7 +9,7 @@ import tensorflow as tf
 class SGD(tf.keras.optimizers.SGD):
     """Keras's SGD with momentum, its update as one operation: `m = momentum * m - rate * g`, `w += m`.
 
-    Keras's own takes five passes over memory, a thirtieth of a step of R50x1 with 32 images of 64 px on a processor.
+    Keras's own takes five passes over memory, which is some percent of a step on a processor (docs/results/speed.md).
     """
 
     def update_step(self, gradient, variable) -> None:

@@ -11,7 +11,7 @@ CHANNELS = 128
 
 
 def network(*, kernel, stride, padding, shape):
-    """A convolution from the channels at which the products begin to the same number and to 24."""
+    """A convolution of 24 kernels over as many channels as the products begin at."""
     images = tf.keras.Input([*shape, CHANNELS])
     tf.keras.utils.set_random_seed(0)
     layer = tf.keras.layers.Conv2D(24, kernel, stride, padding, use_bias=False)
@@ -78,10 +78,10 @@ def test_a_network_learns_the_same_and_is_saved_as_before(norm, precision, toler
     use_matmuls(quick)
     views = tf.constant(np.random.default_rng(0).uniform(-1, 1, [8, 48, 48, 3]), tf.float32)
     gradients = []
-    for network in (plain, quick):
+    for encoder in (plain, quick):
         with tf.GradientTape() as tape:
-            loss = tf.reduce_sum(tf.square(tf.cast(network(views, training=True), tf.float32)))
-        gradients.append(tf.concat([tf.reshape(g, [-1]) for g in tape.gradient(loss, network.trainable_weights)], 0))
+            loss = tf.reduce_sum(tf.square(tf.cast(encoder(views, training=True), tf.float32)))
+        gradients.append(tf.concat([tf.reshape(g, [-1]) for g in tape.gradient(loss, encoder.trainable_weights)], 0))
     cosine = tf.reduce_sum(tf.nn.l2_normalize(gradients[0]) * tf.nn.l2_normalize(gradients[1]))
     assert cosine > 1 - tolerance
     quick.save(tmp_path / "encoder.keras")
