@@ -6,6 +6,7 @@ does hits all of them. All read the same JPEGs, and what is counted is the whole
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import signal
@@ -15,6 +16,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple, TextIO
 
 import numpy as np
 from PIL import Image
@@ -29,10 +31,22 @@ CASES = ((600, 450, 224), (200, 150, 64))
 OURS, KERAS_CV, TORCHVISION = "bitkeras", "keras-cv", "torchvision"
 POLICIES = {OURS: "simsiam", KERAS_CV: "keras_cv"}
 NUM_FILES, BATCH_SIZE = 256, 32
-# 200 KB for 600x450 px; the released photographs have about 270. All decode with the
-# same library, so fewer bytes would flatter whoever is fast at the rest (docs/results/views.md).
-_QUALITY, _NOISE = 98, 12.0
+# 260 KB for 600x450 px, as the released photographs have about 270. All decode with the same library, so fewer bytes
+# would flatter whoever is fast at the rest (docs/results/views.md).
+QUALITY, GRAIN = 99, 16.0
 _PEER = Path(__file__).with_name("view_rates_torch.py")
+
+
+class Maker(NamedTuple):
+    """A process that makes views when it is told to.
+
+    Attributes:
+      complaints: what it writes to stderr.
+    """
+
+    name: str
+    process: subprocess.Popen
+    complaints: TextIO
 
 
 def compare(
@@ -41,7 +55,7 @@ def compare(
     """Runs all makers on files made of the first images of `source`.
 
     Args:
-      source: images; larger ones are shrunk, smaller ones enlarged.
+      source: images; those of another size than the case's are resized.
       peer_python: interpreter of an environment with torch, torchvision and lightly; None: without that maker.
       turns: of each maker, whose median counts.
       batches: of `BATCH_SIZE` images, or of all where there are fewer, in each turn.
@@ -69,16 +83,24 @@ def compare(
 
 
 def write_files(source: ImageSource, folder: Path, *, width: int, height: int, num_files: int) -> float:
-    """JPEGs of one size, with the grain that a resized photograph lacks; returns their mean kilobytes."""
+    """JPEGs of one size: the source's own where they are, else resized ones; returns their mean kilobytes."""
     rng = np.random.default_rng(0)
     for index in range(min(num_files, len(source))):
-        image = Image.fromarray(decode_image(source.read(index)).numpy()).resize((width, height), Image.BICUBIC)
-        grainy = np.asarray(image) + rng.normal(0, _NOISE, (height, width, 1))
-        file = io.BytesIO()
-        Image.fromarray(np.clip(grainy, 0, 255).astype(np.uint8)).save(file, "JPEG", quality=_QUALITY, subsampling=2)
-        (folder / f"{index:05}.jpg").write_bytes(file.getvalue())
+        encoded = source.read(index)
+        image = Image.fromarray(decode_image(encoded).numpy())
+        is_as_wanted = encoded.startswith(b"\xff\xd8") and image.size == (width, height)
+        written = encoded if is_as_wanted else _resized(image, width, height, rng)
+        (folder / f"{index:05}.jpg").write_bytes(written)
     sizes = [path.stat().st_size for path in folder.iterdir()]
     return sum(sizes) / len(sizes) / 1000
+
+
+def _resized(image: Image.Image, width: int, height: int, rng: np.random.Generator) -> bytes:
+    """A JPEG with the grain that a resized photograph lacks."""
+    grainy = np.asarray(image.resize((width, height), Image.BICUBIC)) + rng.normal(0, GRAIN, (height, width, 1))
+    file = io.BytesIO()
+    Image.fromarray(np.clip(grainy, 0, 255).astype(np.uint8)).save(file, "JPEG", quality=QUALITY, subsampling=2)
+    return file.getvalue()
 
 
 def commands(work: list[str], peer_python: str | None) -> dict[str, list[str]]:
@@ -89,60 +111,68 @@ def commands(work: list[str], peer_python: str | None) -> dict[str, list[str]]:
 
 def take_turns(makers: dict[str, list[str]], *, turns: int) -> dict[str, list[float]]:
     """Maker -> seconds of its turns; a first one, in which caches fill, is not among them."""
-    started: dict[str, subprocess.Popen] = {}
-    seconds = {maker: [] for maker in makers}
-    try:
+    seconds = {name: [] for name in makers}
+    with contextlib.ExitStack() as at_the_end:
         # The peer, which alone may not be what it should be, is the last one and found out first.
-        for maker, command in reversed(makers.items()):
-            started[maker] = _start(maker, command)
+        started = [start(name, command, at_the_end) for name, command in reversed(makers.items())]
         for turn in range(turns + 1):
-            for maker, process in started.items():
-                found = _turn(maker, process)
+            for maker in started:
+                found = _turn(maker)
                 if turn:
-                    seconds[maker].append(found)
-    finally:
-        for process in started.values():
-            process.kill()
-            process.communicate()
+                    seconds[maker.name].append(found)
     return seconds
 
 
-def _start(maker: str, command: list[str]) -> subprocess.Popen:
+def start(name: str, command: list[str], at_the_end: contextlib.ExitStack) -> Maker:
+    """A maker that is ready and stopped; `at_the_end` it is killed."""
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
-    pipes = {name: subprocess.PIPE for name in ("stdin", "stdout", "stderr")}
+    # A file, since nobody reads a pipe while the maker works, and a full one would stop it.
+    complaints = at_the_end.enter_context(tempfile.TemporaryFile("w+"))
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": complaints}
     try:
-        process = subprocess.Popen(command, **pipes, text=True, env=environment)
+        # In a group of its own, a stopped process is ended by the system when this one is killed.
+        process = subprocess.Popen(command, **pipes, text=True, env=environment, preexec_fn=os.setpgrp)
     except OSError as error:
         raise UserError(
             f"--peer_python={command[0]} cannot be run ({error.strerror}); pass the Python of an environment with "
             "torch, torchvision and lightly."
         ) from error
+    at_the_end.callback(_end, process)
+    maker = Maker(name, process, complaints)
     # keras-cv greets before it.
     if "ready" not in map(str.strip, iter(process.stdout.readline, "")):
-        _refuse(maker, command, process)
+        _refuse(maker)
     process.send_signal(signal.SIGSTOP)
-    return process
+    return maker
 
 
-def _turn(maker: str, process: subprocess.Popen) -> float:
+def _end(process: subprocess.Popen) -> None:
+    process.kill()
+    process.communicate()
+
+
+def _turn(maker: Maker) -> float:
+    process = maker.process
     process.send_signal(signal.SIGCONT)
     process.stdin.write("go\n")
     process.stdin.flush()
     told = process.stdout.readline()
     if not told:
-        _refuse(maker, process.args, process)
+        _refuse(maker)
     process.send_signal(signal.SIGSTOP)
     return float(told)
 
 
-def _refuse(maker: str, command: list[str], process: subprocess.Popen) -> None:
-    lines = process.communicate()[1].strip().splitlines() or ["it ended without a word"]
-    if maker == TORCHVISION:
+def _refuse(maker: Maker) -> None:
+    maker.process.wait()
+    maker.complaints.seek(0)
+    lines = maker.complaints.read().strip().splitlines() or ["it ended without a word"]
+    if maker.name == TORCHVISION:
         raise UserError(
-            f"--peer_python={command[0]} cannot make torchvision's views ({lines[-1]}); pass the Python of an "
-            "environment with torch, torchvision and lightly."
+            f"--peer_python={maker.process.args[0]} cannot make torchvision's views ({lines[-1]}); pass the Python of "
+            "an environment with torch, torchvision and lightly."
         )
-    raise RuntimeError(f"{maker} failed: " + "\n".join(lines[-20:]))
+    raise RuntimeError(f"{maker.name} failed: " + "\n".join(lines[-20:]))
 
 
 def _ratios(rate: float, rates: dict[str, float]) -> dict[str, float | None]:

@@ -1,8 +1,11 @@
 """The benchmark measures, writes down what it measured, and refuses what it cannot measure."""
 
+import contextlib
 import json
 import os
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -81,6 +84,38 @@ def test_one_works_at_a_time_and_its_first_turn_does_not_count(tmp_path):
         assert not os.path.exists(f"/proc/{path.name}")
 
 
+@pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="looks at processes through /proc")
+def test_stopped_makers_end_with_a_command_that_is_killed(tmp_path):
+    makers = {name: maker(tmp_path / "pids", 1) for name in ("one", "two")}
+    code = f"""
+import contextlib, time
+from pipelines import view_rates
+with contextlib.ExitStack() as at_the_end:
+    for name, command in {makers}.items():
+        view_rates.start(name, command, at_the_end)
+    print("started", flush=True)
+    time.sleep(600)
+"""
+    command = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert command.stdout.readline() == "started\n"
+    pids = [path.name for path in (tmp_path / "pids").iterdir()]
+    assert len(pids) == 2
+    command.kill()
+    command.communicate()
+    patience = time.monotonic() + 20
+    while any(is_alive(pid) for pid in pids):
+        assert time.monotonic() < patience
+        time.sleep(0.05)
+
+
+def is_alive(pid: str) -> bool:
+    """Whether it is there and no zombie that nobody has looked after."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
 @pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="the makers look at each other through /proc")
 def test_rates_and_ratios_are_those_of_the_views_that_were_made(phantoms, tmp_path, monkeypatch):
     """Of 5 images a batch holds 5 and not BATCH_SIZE: two batches of two views each are 20 views."""
@@ -106,8 +141,10 @@ def test_rates_and_ratios_are_those_of_the_views_that_were_made(phantoms, tmp_pa
 @pytest.mark.parametrize("python", ["no/such/python", sys.executable])
 def test_a_peer_that_cannot_do_it_is_refused(python):
     """Here it is no program, or a Python without torch."""
-    with pytest.raises(UserError, match=r"^--peer_python=.* pass the Python of an environment with torch"):
-        view_rates._start(view_rates.TORCHVISION, [python, str(view_rates._PEER), "folder", "16", "8", "2"])
+    command = [python, str(view_rates._PEER), "folder", "16", "8", "2"]
+    told = r"^--peer_python=.* pass the Python of an environment with torch"
+    with contextlib.ExitStack() as at_the_end, pytest.raises(UserError, match=told):
+        view_rates.start(view_rates.TORCHVISION, command, at_the_end)
 
 
 def test_files_are_of_the_size_and_number_that_is_told(phantoms, tmp_path):
@@ -116,3 +153,14 @@ def test_files_are_of_the_size_and_number_that_is_told(phantoms, tmp_path):
     assert len(files) == 5
     assert kilobytes == pytest.approx(sum(len(files.read(index)) for index in range(5)) / 5000)
     assert {Image.open(path).size for path in files.paths} == {(60, 45)}
+
+
+def test_files_that_have_the_size_stay_as_they_are(tmp_path):
+    (tmp_path / "source").mkdir()
+    Image.new("RGB", (60, 45), "teal").save(tmp_path / "source" / "one.jpg")
+    source = read_source("unlabelled_folder", tmp_path / "source")
+    for width in (60, 61):
+        (tmp_path / str(width)).mkdir()
+        view_rates.write_files(source, tmp_path / str(width), width=width, height=45, num_files=1)
+        is_same = (tmp_path / str(width) / "00000.jpg").read_bytes() == source.read(0)
+        assert is_same == (width == 60)
