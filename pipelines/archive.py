@@ -91,16 +91,16 @@ def asked(config: dict) -> dict:
     return {name: value for name, value in config.items() if name not in CONDUCT}
 
 
-def is_finished(stage: Stage, wanted: dict) -> bool:
+def is_finished(job: Job, wanted: dict) -> bool:
     """True, and told, where the output is there already.
 
     Raises:
-      UserError: there is something else.
+      UserError: there is something else, or it is of other images.
     """
-    record = stage.finished(wanted)
+    record = job.finished(wanted)
     if record is None:
         return False
-    say(f"{stage.output} is already finished ({record['num_images']} images); nothing to do.")
+    say(f"{job.stage.output} is already finished ({record['num_images']} images); nothing to do.")
     return True
 
 

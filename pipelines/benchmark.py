@@ -25,6 +25,7 @@ from bitkeras.data import DATASETS, ImageSource
 from bitkeras.data.augment import VIEW_POLICIES
 from bitkeras.data.batches import naming_bad_images, num_steps_per_epoch, view_batches
 from bitkeras.files import written_atomically
+from bitkeras.precision import precision_policy
 from pipelines import runtime, view_rates
 from pipelines.command_flags import CommandFlags
 from pipelines.encoders import build_encoder
@@ -80,7 +81,7 @@ def benchmark(config: dict) -> dict[str, float]:
     say(f"precision {policy}: {reason}")
     runtime.silence_compiler()
     tf.keras.utils.set_random_seed(0)
-    with runtime.precision_policy(policy), naming_bad_images(source), runtime.naming_shortage(config):
+    with precision_policy(policy), naming_bad_images(source), runtime.naming_shortage(config):
         trainer = build_trainer({**settled_method(config), "epochs": 1000}, build_encoder(config), config["steps"])
         batches = endless(source, config)
         arms = make_arms(trainer, batches, config)

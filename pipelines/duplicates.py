@@ -17,7 +17,7 @@ from bitkeras.data.leakage import shares_of_test
 from bitkeras.data.splits import Split
 from bitkeras.evaluation.duplicates import NEAR, Nearest, Whitening, find_nearest, fit_whitening
 from bitkeras.evaluation.features import encode
-from pipelines.runtime import precision_policy
+from bitkeras.precision import precision_policy
 
 # Its third stage, whitened, tells copies from strangers best (docs/results/leakage.md); an image takes a millisecond.
 NETWORK, STAGE, IMAGE_SIZE = "bit-m-mini", "block3", 64

@@ -18,6 +18,7 @@ from bitkeras.archives.features import FeatureWriter
 from bitkeras.archives.job import Job
 from bitkeras.archives.shards import cut
 from bitkeras.archives.stage import Stage
+from bitkeras.archives.storage import gfile, is_remote
 from bitkeras.errors import UserError
 from bitkeras.runs import RunFolder
 from export.versions import list_versions, version_path
@@ -62,12 +63,12 @@ def embed(config: dict, options: list[str]) -> None:
     # Rounding apart, nothing depends on it.
     del wanted["batch_size"]
     stage = Stage(config["output_dir"], RECORD)
-    if archive.is_finished(stage, wanted):
-        return
     place = archive.place_of(config)
     source = archive.read_place(place)
     shards = cut(np.arange(len(source)), "features", ".npz", images_per_shard=config["images_per_shard"])
     job = Job(stage, source, shards)
+    if archive.is_finished(job, wanted):
+        return
     writing = {"batch_size": config["batch_size"], "keep_incomplete": config["on_bad_image"] == "skip"}
     make_worker = functools.partial(FeatureWriter, stage, place, encoder, **writing)
     reports, bad = archive.run(job, wanted, make_worker, config, options)
@@ -84,12 +85,11 @@ def find_encoder(path: str, image_size: int | None) -> Encoder:
     Raises:
       UserError: there is no encoder, or it is not known for what size of images.
     """
+    if is_remote(path):
+        return find_remote_encoder(path, image_size)
     place = Path(path)
     if list_versions(place) or (place / "saved_model.pb").is_file():
-        if image_size is not None:
-            raise UserError(
-                f"--image_size={image_size} is not for the SavedModel {path}, which has its own; leave it out."
-            )
+        refuse_image_size(path, image_size)
         return Encoder(str((version_path(place) if list_versions(place) else place).absolute()))
     run = RunFolder(place.parent if place.is_file() else place)
     if place.is_dir():
@@ -101,6 +101,26 @@ def find_encoder(path: str, image_size: int | None) -> Encoder:
     if image_size is None and not run.config_path.is_file():
         raise UserError(f"It is not known what size of images {path} was trained on; pass it as --image_size.")
     return Encoder(str(place.absolute()), image_size or run.config()["image_size"])
+
+
+def find_remote_encoder(path: str, image_size: int | None) -> Encoder:
+    """As `find_encoder`, in a bucket: one version of what was pushed, or a .keras file."""
+    if gfile.exists(f"{path}/saved_model.pb"):
+        refuse_image_size(path, image_size)
+        return Encoder(path)
+    if not path.endswith(".keras") or not gfile.exists(path):
+        raise UserError(
+            f"--encoder={path} is neither a .keras file nor one version of a pushed SavedModel; in a bucket, pass one."
+        )
+    if image_size is None:
+        raise UserError(f"It is not known what size of images {path} was trained on; pass it as --image_size.")
+    return Encoder(path, image_size)
+
+
+def refuse_image_size(path: str, image_size: int | None) -> None:
+    """UserError where a size is given for a SavedModel."""
+    if image_size is not None:
+        raise UserError(f"--image_size={image_size} is not for the SavedModel {path}, which has its own; leave it out.")
 
 
 if __name__ == "__main__":

@@ -20,8 +20,8 @@ from bitkeras.data.batches import image_batches
 from bitkeras.data.splits import Split
 from bitkeras.errors import UserError
 from bitkeras.files import written_atomically
+from bitkeras.precision import precision_policy
 from bitkeras.runs import RunFolder
-from pipelines.runtime import precision_policy
 from pipelines.starting_point import swap_of
 
 AGREEMENT_IMAGES = 8

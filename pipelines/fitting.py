@@ -66,6 +66,9 @@ def begin(job: Job, records: Mapping[str, dict]) -> None:
         # First, since a run that has its split goes by this list.
         if job.bad_images:
             save_bad_images(job.bad_images, job.run.bad_images_path)
+        else:
+            # Of an earlier start, since which they have been restored.
+            job.run.bad_images_path.unlink(missing_ok=True)
         save_split(job.split, job.source, job.run.split_path)
     for name, record in records.items():
         job.run.write_json(job.run.path / name, record)

@@ -65,18 +65,20 @@ def ingest(config: dict, options: list[str]) -> None:
     """
     config = {**settled_split(config), "num_workers": config["num_workers"] or os.cpu_count()}
     stage, wanted = Stage(config["output_dir"], RECORD), archive.asked(config)
-    if archive.is_finished(stage, wanted):
-        return
     place = archive.place_of(config)
     source = with_lesions_of_table(archive.read_place(place), config)
     split = whole_split(source, config, needed=())
     say(f"{split.summary()}; test is {EVAL}, all else {TRAIN}")
     job = Job(stage, source, plan(split, config), split.parts)
+    if archive.is_finished(job, wanted):
+        return
     writing = {"image_size": config["image_size"], "keep_incomplete": config["on_bad_image"] == "skip"}
     reports, bad = archive.run(job, wanted, functools.partial(RecordWriter, stage, place, **writing), config, options)
     written = job.reconcile(reports, bad)
     describe(job, reports, bad)
-    stage.write_text("split.csv", as_file(lambda path: save_split(split, source, path)))
+    kept = np.flatnonzero((split.parts != UNUSED) & ~np.isin(source.image_ids, [image.image_id for image in bad]))
+    written_split, written_source = Split(split.parts[kept]), source.take(kept)
+    stage.write_text("split.csv", as_file(lambda path: save_split(written_split, written_source, path)))
     num_images = sum(counts["num_images"] for counts in written.values())
     stage.publish({"num_images": num_images, "num_bad_images": len(bad), "splits": written})
     told = ", ".join(f"{folder} {counts['num_images']}" for folder, counts in written.items())

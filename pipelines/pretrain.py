@@ -24,6 +24,7 @@ from bitkeras.data.augment import VIEW_POLICIES, Policy, make_policy
 from bitkeras.data.batches import WHOLE, Share, naming_bad_images, require_different_views, view_batches
 from bitkeras.data.positives import POSITIVES, num_with_sister, require_lesions
 from bitkeras.errors import UserError
+from bitkeras.precision import precision_policy
 from bitkeras.runs import RunFolder
 from pipelines import runtime
 from pipelines.caching import cached
@@ -137,7 +138,7 @@ def pretrain_on(strategy: tf.distribute.Strategy, run: RunFolder, config: dict, 
     if config["deterministic"]:
         tf.config.experimental.enable_op_determinism()
     runtime.silence_compiler()
-    with runtime.precision_policy(config["precision"]), naming_bad_images(source), runtime.naming_shortage(config):
+    with precision_policy(config["precision"]), naming_bad_images(source), runtime.naming_shortage(config):
         encoder, records = prepare(job, pretrained)
         records.update(audit_job(job))
         # 3.7 GB for R152x4, which training has no use for.

@@ -93,17 +93,6 @@ def settled(run: RunFolder, config: dict) -> tuple[dict, str]:
 
 
 @contextlib.contextmanager
-def precision_policy(policy: str) -> Iterator[None]:
-    """Builds what is built inside under `policy`."""
-    before = tf.keras.mixed_precision.global_policy()
-    tf.keras.mixed_precision.set_global_policy(policy)
-    try:
-        yield
-    finally:
-        tf.keras.mixed_precision.set_global_policy(before)
-
-
-@contextlib.contextmanager
 def naming_shortage(config: dict) -> Iterator[None]:
     """Turns TensorFlow's word for a memory and for a disk that is full into a UserError that says which it is."""
     try:

@@ -12,6 +12,7 @@ from bitkeras.data.splits import PARTS, SPLITS, Split, with_fewer_to_train_on
 from bitkeras.errors import UserError
 from bitkeras.runs import RunFolder
 from pipelines.command_flags import CommandFlags
+from pipelines.runtime import say
 
 
 def define_split_flags(flags: CommandFlags, what: str) -> None:
@@ -53,6 +54,8 @@ def whole_split(source: ImageSource, config: dict, *, needed: Sequence[str]) -> 
         split = load_split(_existing(Path(name)), source)
         require_parts(split, name, needed)
         return split
+    if name == "lesion" and source.groups is None:
+        say(f"--split=lesion: {source.name} names no lesions or patients here, so every image counts as one of its own")
     if config.get("num_folds") is None:
         return SPLITS[name](source, seed=config["seed"])
     return fold_split(source, name, num_folds=config["num_folds"], fold=config["fold"], seed=config["seed"])

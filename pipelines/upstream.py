@@ -25,6 +25,7 @@ from bitkeras.data.splits import UNUSED, Split, with_fewer_to_train_on
 from bitkeras.errors import UserError
 from bitkeras.files import written_atomically
 from bitkeras.methods.supervised import Supervised
+from bitkeras.precision import precision_policy
 from bitkeras.runs import RunFolder
 from bitkeras.schedules import SCHEDULES, scaled_lr
 from bitkeras.sgd import SGD
@@ -114,7 +115,7 @@ def upstream_on(strategy: tf.distribute.Strategy, run: RunFolder, config: dict, 
     say(f"precision {config['precision']}: {reason}")
     require_divisible(config["batch_size"], strategy)
     tf.keras.utils.set_random_seed(config["seed"])
-    with runtime.precision_policy(config["precision"]), naming_bad_images(source), runtime.naming_shortage(config):
+    with precision_policy(config["precision"]), naming_bad_images(source), runtime.naming_shortage(config):
         classifier = build_classifier(config, source)
         say(f"{classifier.name}: {classifier.count_params():,} parameters, {len(source.class_names)} classes")
         classifier = train(job, classifier, audit_job(job))
@@ -180,7 +181,7 @@ def build_trainer(config: dict, classifier: tf.keras.Model, steps_per_epoch: int
 
 def save(run: RunFolder, config: dict, source: ImageSource, classifier: tf.keras.Model) -> None:
     """The network as .npz, hub module and, last, since it says that the run is finished, encoder.keras."""
-    with runtime.precision_policy("float32"):
+    with precision_policy("float32"):
         plain = build_classifier(config, source)
         plain.set_weights(classifier.get_weights())
         encoder = tf.keras.Model(plain.input, plain.get_layer("features").output, name=plain.name)

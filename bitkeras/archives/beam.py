@@ -65,7 +65,9 @@ def run_tasks(
     beam = _apache_beam()
     settings = _settings(beam, runner, num_workers, options)
     pipeline = beam.Pipeline(runner=_embedded(settings) if runner == "DirectRunner" else None, options=settings)
-    work = functools.partial(_do, beam.utils.shared.Shared(), make_worker)
+    # Elsewhere a runner may give a task that failed to the same process once more.
+    do = _do_unless_stopped if runner == "DirectRunner" else _do
+    work = functools.partial(do, beam.utils.shared.Shared(), make_worker)
     # Reshuffled, since what follows directly on `Create` is done by one worker.
     _ = pipeline | "tasks" >> beam.Create(list(tasks)) | beam.Reshuffle() | "work" >> beam.Map(work)
     _stopped.clear()
@@ -76,10 +78,14 @@ def run_tasks(
 
 
 def _do(shared, make_worker: Callable, task: str) -> None:
+    shared.acquire(make_worker)(task)
+
+
+def _do_unless_stopped(shared, make_worker: Callable, task: str) -> None:
     if _stopped.is_set():
         raise UserError("The work was stopped.")
     try:
-        shared.acquire(make_worker)(task)
+        _do(shared, make_worker, task)
     except BaseException:
         _stopped.set()
         raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -36,6 +37,10 @@ class Job:
     shards: Sequence[Shard]
     parts: np.ndarray | None = None
 
+    def finished(self, asked: dict) -> dict | None:
+        """The record of the job where an earlier process has finished it; `asked` and errors as in `start`."""
+        return self.stage.finished(self._asked(asked))
+
     def start(self, asked: dict) -> list[str]:
         """Begins, or goes on where an earlier process was stopped.
 
@@ -49,10 +54,9 @@ class Job:
         Raises:
           UserError: the job was begun with other flags or images.
         """
-        tables = {shard.name: shard_table(self.source, shard.indices, self.parts) for shard in self.shards}
-        self.stage.start({**asked, "images": fingerprint(list(tables.values()))})
+        self.stage.start(self._asked(asked))
         to_do = []
-        for name, table in tables.items():
+        for name, table in self._tables.items():
             report = read_json(self.stage.report_path(name))
             if report is None or report["bad"]:
                 self.stage.remove(name)
@@ -60,6 +64,13 @@ class Job:
                 self.stage.write_table(name, table)
                 to_do.append(name)
         return to_do
+
+    def _asked(self, asked: dict) -> dict:
+        return {**asked, "images": fingerprint(list(self._tables.values()))}
+
+    @functools.cached_property
+    def _tables(self) -> dict[str, dict]:
+        return {shard.name: shard_table(self.source, shard.indices, self.parts) for shard in self.shards}
 
     def reports(self) -> dict[str, dict]:
         """Shard -> what its worker told of it.

@@ -26,6 +26,7 @@ from bitkeras.backbones.checkpoints import (
 from bitkeras.backbones.layers import StandardizedConv2D
 from bitkeras.backbones.shipped import MODELS, shipped_names, shipped_path
 from bitkeras.errors import UserError
+from bitkeras.precision import precision_policy
 from bitkeras.runs import RunFolder
 
 STEM_INITS = ("random", "crop")
@@ -262,11 +263,10 @@ def _rebuilt_outputs(pretrained: Pretrained, backbone: str, images: np.ndarray) 
 @contextlib.contextmanager
 def _full_float32() -> Iterator[None]:
     """Computes in float32 with all its digits; a comparison would otherwise measure the rounding of policy or TF32."""
-    policy, tf32 = tf.keras.mixed_precision.global_policy(), tf.config.experimental.tensor_float_32_execution_enabled()
-    tf.keras.mixed_precision.set_global_policy("float32")
+    tf32 = tf.config.experimental.tensor_float_32_execution_enabled()
     tf.config.experimental.enable_tensor_float_32_execution(False)
     try:
-        yield
+        with precision_policy("float32"):
+            yield
     finally:
-        tf.keras.mixed_precision.set_global_policy(policy)
         tf.config.experimental.enable_tensor_float_32_execution(tf32)

@@ -15,6 +15,7 @@ from bitkeras.data.augment_draws import draw_parameters, draw_uniforms, draw_win
 from bitkeras.data.augment_pixels import crop_and_resize, finish_views
 from bitkeras.data.pictures import Shrinking
 from bitkeras.errors import UserError
+from bitkeras.precision import precision_policy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +94,9 @@ def make_policy(name: str, *, image_size: int, seed: int = 0) -> Policy:
     if name == "keras_cv":
         from bitkeras.data.augment_keras_cv import KerasCvViews
 
-        layers = KerasCvViews(RECIPES["simsiam"], image_size=image_size, seed=seed)
+        # Under mixed_float16 the layers would crop and colour in float16, and some cannot.
+        with precision_policy("float32"):
+            layers = KerasCvViews(RECIPES["simsiam"], image_size=image_size, seed=seed)
         return Policy(layers.make_views, Shrinking(), (layers.shrink, layers.finish))
     if name not in RECIPES:
         raise UserError(f"There is no view policy {name!r}; pass one of {', '.join(VIEW_POLICIES)}.")

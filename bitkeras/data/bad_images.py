@@ -81,7 +81,9 @@ def find_bad_images(
 
 def without(source: ImageSource, bad: Sequence[BadImage]) -> ImageSource:
     """`source` without the images listed in `bad`; ids that it does not have are passed over."""
-    return source.take(np.flatnonzero(~np.isin(source.image_ids, [image.image_id for image in bad])))
+    left_out = tuple(image.image_id for image in bad)
+    kept = source.take(np.flatnonzero(~np.isin(source.image_ids, left_out)))
+    return dataclasses.replace(kept, left_out=source.left_out + left_out)
 
 
 def require_none(bad: Sequence[BadImage]) -> None:

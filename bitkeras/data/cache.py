@@ -136,7 +136,7 @@ def _file_bytes(source: ImageSource, indices: np.ndarray) -> Iterator[int]:
 
 def _fingerprint(source: ImageSource, indices: np.ndarray, shrinking: Shrinking) -> str:
     """Changes with the images, whether they lie in files or not, and with how they are decoded."""
-    digest = hashlib.sha256(repr((shrinking, len(indices))).encode())
+    digest = hashlib.sha256(repr((shrinking, source.conversion, len(indices))).encode())
     for index in indices:
         location = source.location(index)
         if os.path.isfile(location):

@@ -142,7 +142,8 @@ def _image_fields(paths: list[Path], dicom_window: str | None) -> dict:
     dicom = [path for path in paths if is_dicom_name(path)]
     if dicom:
         show = single_frames(dicom, dicom_window)
-        return {**fields, "converted": lambda index: show(p) if is_dicom_name(p := paths[index]) else p.read_bytes()}
+        fields["converted"] = lambda index: show(p) if is_dicom_name(p := paths[index]) else p.read_bytes()
+        return {**fields, "conversion": f"window {dicom_window}"}
     if dicom_window:
         raise UserError(f"--dicom_window={dicom_window} is for DICOM files, and the table lists none; leave it out.")
     return fields

@@ -61,6 +61,7 @@ def read_dicom(data_dir: str | Path, *, dicom_window: str | None = None) -> Imag
         notes=_notes(len(found) - len(files)),
         facts=facts_of([files[w].facts for w in which], {name: name for name in FACTS}),
         converted=lambda index: stored_png(show_frame(files[which[index]], int(frames[index]), window)),
+        conversion=f"window {window}",
     )
 
 

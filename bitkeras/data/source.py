@@ -36,6 +36,8 @@ class ImageSource:
       converted: index -> encoded bytes of images that are neither files nor held in memory; goes before `paths` and
         `encoded`, and is None where these say it all. What it raises is the reason why an image is bad. It may be
         called from several threads at once.
+      conversion: what else than the image decides what `converted` gives, such as the window of DICOM.
+      left_out: [n] str, ids of images that were taken out since they cannot be used.
     """
 
     name: str
@@ -49,6 +51,8 @@ class ImageSource:
     official_test: np.ndarray | None = None
     notes: tuple[str, ...] = ()
     facts: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    conversion: str = ""
+    left_out: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.image_ids)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +40,7 @@ def load_split(path: str | Path, source: ImageSource) -> Split:
     path = Path(path)
     saved = {row["image_id"]: row for row in _read_rows(path)}
     known = _known_of_images(source)
-    _require_same_images(path, source, saved)
+    _require_same_images(path, source, {image_id: row["part"] for image_id, row in saved.items()})
     for image_id, lesion_id, class_name in known:
         row = saved[image_id]
         said = row.get("lesion_id", lesion_id), row.get("class", class_name)
@@ -75,8 +75,8 @@ def with_lesions_of(path: str | Path, source: ImageSource) -> ImageSource:
     lesions = {row["image_id"]: row["lesion_id"] for row in rows if row.get("lesion_id")}
     if not lesions:
         return source
-    _require_same_images(Path(path), source, {row["image_id"] for row in rows})
-    without = [row["image_id"] for row in rows if row["image_id"] not in lesions]
+    _require_same_images(Path(path), source, {row["image_id"]: row["part"] for row in rows})
+    without = [image_id for image_id in source.image_ids.tolist() if image_id not in lesions]
     if without:
         others = f" and {len(without) - 1} more" if len(without) > 1 else ""
         raise UserError(
@@ -86,10 +86,12 @@ def with_lesions_of(path: str | Path, source: ImageSource) -> ImageSource:
     return dataclasses.replace(source, groups=np.array([lesions[image_id] for image_id in source.image_ids.tolist()]))
 
 
-def _require_same_images(path: Path, source: ImageSource, listed) -> None:
+def _require_same_images(path: Path, source: ImageSource, parts: Mapping[str, str]) -> None:
+    """UserError unless `parts` (id -> part) names all images, and of others only those in no part or left out."""
     image_ids = source.image_ids.tolist()
-    absent = [image_id for image_id in image_ids if image_id not in listed]
-    extra = set(listed).difference(image_ids)
+    absent = [image_id for image_id in image_ids if image_id not in parts]
+    unused = [image_id for image_id, part in parts.items() if part == UNUSED]
+    extra = set(parts).difference(image_ids, source.left_out, unused)
     if absent or extra:
         example = f"{absent[0]} is not in the split" if absent else f"{min(extra)} is only in the split"
         raise UserError(

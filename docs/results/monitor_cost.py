@@ -18,12 +18,12 @@ import tensorflow as tf
 from bitkeras.data import read_source
 from bitkeras.data.batches import view_batches
 from bitkeras.data.splits import SPLITS
+from bitkeras.precision import precision_policy
 from bitkeras.runs import RunFolder
 from pipelines import pretrain
 from pipelines.cli import PRESETS
 from pipelines.encoders import build_encoder
 from pipelines.job import Job
-from pipelines.runtime import precision_policy
 from pipelines.trainers import build_trainer, settled_method
 from pipelines.watching import build_monitor
 

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import pytest
@@ -115,3 +116,14 @@ def test_workers_of_a_pool_do_the_tasks_as_those_of_a_cluster_do(tmp_path, needs
     finally:
         process.terminate()
         process.wait()
+
+
+def test_a_runner_may_give_a_task_that_failed_to_the_same_process_again(tmp_path, monkeypatch):
+    """As those of clusters do; what went wrong once may go well then."""
+    worker = Noting(str(tmp_path))
+    shared = types.SimpleNamespace(acquire=lambda make_worker: worker)
+    for _ in range(2):
+        with pytest.raises(OSError, match="No space left"):
+            beam._do(shared, None, "disk")
+    beam._do(shared, None, "t0")
+    assert "t0" in done(tmp_path)

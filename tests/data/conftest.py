@@ -1,8 +1,9 @@
-"""The complete table of HAM10000."""
+"""The complete table of HAM10000, and quicker views."""
 
 import numpy as np
 import pytest
 
+from bitkeras.data import batches
 from bitkeras.data.ham10000 import HAM10000_CLASSES, read_ham10000_table
 from bitkeras.data.source import ImageSource
 
@@ -21,3 +22,9 @@ def full_table(real_data) -> ImageSource:
         class_names=HAM10000_CLASSES,
         groups=np.array([row["lesion_id"] for row in rows]),
     )
+
+
+@pytest.fixture
+def small_groups(monkeypatch):
+    """Views are made of two images at once and not of eight: a graph of a quarter of the size."""
+    monkeypatch.setattr(batches, "GROUP", 2)

@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from bitkeras.data import augment
+from bitkeras.data import batches as batches_module
 from bitkeras.data.augment import Recipe
 from bitkeras.data.batches import (
     Share,
@@ -14,6 +15,7 @@ from bitkeras.data.batches import (
     image_batches,
     naming_bad_images,
     num_steps_per_epoch,
+    require_different_views,
     view_batches,
 )
 from bitkeras.data.ham10000 import read_ham10000
@@ -22,6 +24,7 @@ from bitkeras.data.preprocess import preprocess
 from bitkeras.data.source import ImageSource
 from bitkeras.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("small_groups")
 NUMBER, BATCH, SIZE = 22, 5, 16
 STEPS = NUMBER // BATCH
 
@@ -120,8 +123,9 @@ def test_the_seed_decides_order_and_pixels(encoded_source):
     assert sum(np.array_equal(views[0][index], views[2][index]) for index in range(NUMBER)) < 3
 
 
-def test_batches_are_the_policys_views_of_the_seed_the_epoch_and_the_image(encoded_source):
+def test_batches_are_the_policys_views_of_the_seed_the_epoch_and_the_image(encoded_source, monkeypatch):
     """Batches larger and smaller than the groups in which views are made, and groups that reach over epochs."""
+    monkeypatch.setattr(batches_module, "GROUP", augment.GROUP)
     make_views = augment.make_policy("simsiam", image_size=SIZE).make_views
     for batch_size in (3, 11):
         steps = NUMBER // batch_size
@@ -141,7 +145,8 @@ def test_going_on_at_a_step_gives_the_same_batches(encoded_source, start_step):
 
 
 @pytest.mark.parametrize("policy", list(augment.RECIPES))
-def test_threads_do_not_change_anything(phantoms, policy):
+def test_threads_do_not_change_anything(phantoms, policy, monkeypatch):
+    monkeypatch.setattr(batches_module, "GROUP", augment.GROUP)
     source = read_ham10000(phantoms)
     dataset = view_batches(source, np.arange(len(source)), policy=policy, image_size=SIZE, batch_size=30, seed=3)
     first, second = (list(dataset.take(3).as_numpy_iterator()) for _ in range(2))
@@ -309,3 +314,24 @@ def test_the_images_of_a_step_are_known_without_making_it(encoded_source):
     for step, batch in enumerate(batches(encoded_source, 6)):
         asked = batch_indices(np.arange(NUMBER), batch_size=BATCH, seed=1, step=step)
         np.testing.assert_array_equal(asked, batch["index"])
+
+
+def test_views_that_teach_nothing_are_no_views():
+    rng = np.random.default_rng(0)
+    views_a, views_b = rng.uniform(-1, 1, (2, 6, 4, 4, 3)).astype(np.float32)
+    one_draw = np.repeat(views_a[:1], 6, axis=0)
+    grey = np.zeros_like(views_a)
+    half_grey = np.concatenate([views_a[:2], grey[:4]])
+
+    def check(views_a, views_b):
+        require_different_views({"views_a": tf.constant(views_a), "views_b": tf.constant(views_b)})
+
+    check(views_a, views_b)
+    # Black frames are the same whatever is drawn for them.
+    check(grey, grey)
+    check(half_grey, np.concatenate([views_b[:2], grey[:4]]))
+    for same in (views_a, half_grey):
+        with pytest.raises(RuntimeError, match="two views of an image are the same pixel for pixel in 100% of a batch"):
+            check(same, same)
+    with pytest.raises(RuntimeError, match="views of different images are the same"):
+        check(one_draw, views_b)

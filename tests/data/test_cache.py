@@ -17,6 +17,7 @@ from bitkeras.data.disk_cache import DiskCache, bmp, other_caches
 from bitkeras.data.pictures import Shrinking
 from bitkeras.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("small_groups")
 SIZE = 16
 
 
@@ -170,3 +171,14 @@ def test_images_in_memory_need_no_cache(source):
     held = dataclasses.replace(held, paths=None, encoded=encoded)
     with pytest.raises(UserError, match="are in memory as they are; leave --cache=memory out"):
         cache.read_from_memory(held, np.arange(2), say=print)
+
+
+def test_images_that_are_converted_otherwise_make_a_new_cache(source, tmp_path):
+    """As of DICOM under another window: the files are the same ones."""
+    grey = [tf.io.encode_png(np.full((9, 9, 3), level, np.uint8)).numpy() for level in (10, 200)]
+    found = []
+    for level, window in zip(grey, ("40,400", "2000,4000")):
+        shown = dataclasses.replace(source, converted=lambda _, level=level: level, conversion=f"window {window}")
+        decoded = read("disk", shown, tmp_path, shrinking=Shrinking())(tf.constant([3], tf.int64))
+        found.append(int(decoded.whole()[0][0, 0, 0]))
+    assert found == [10, 200]

@@ -7,6 +7,7 @@ import tensorflow as tf
 from bitkeras.data.batches import labelled_batches
 from bitkeras.data.source import ImageSource
 
+pytestmark = pytest.mark.usefixtures("small_groups")
 NUMBER, BATCH, SIZE = 23, 5, 16
 
 

@@ -1,5 +1,6 @@
 """What is decoded of an image against the whole of it, written by libjpeg in all its ways."""
 
+import functools
 import io
 import itertools
 
@@ -83,14 +84,21 @@ def windows_in(sizes, num_views, seed=0):
     return np.array(windows, np.int32)
 
 
-def parts_of(pictures, windows, shrinking):
-    """`parts` inside a graph, as tf.data calls it: ([uint8 [h, w, 3]], float32 [V, N, 4])."""
-    found = tf.function(lambda: tuple(pictures.parts(lambda *_: tf.constant(windows), shrinking)))()
-    return [image.numpy() for image in found[0]], found[1].numpy()
+@functools.cache
+def compiled_parts(shrinking):
+    """`parts` inside a graph, as tf.data calls it; traced once for each number of files and views."""
+
+    @tf.function
+    def parts(files, windows):
+        return tuple(EncodedPictures(tf.unstack(files)).parts(lambda *_: windows, shrinking))
+
+    return parts
 
 
-def files_of(files):
-    return EncodedPictures([tf.constant(file) for file in files])
+def parts_of(files, windows, shrinking):
+    """([uint8 [h, w, 3]], float32 [V, N, 4])."""
+    images, inside = compiled_parts(shrinking)(tf.constant(files), tf.constant(windows))
+    return [image.numpy() for image in images], inside.numpy()
 
 
 UNSHRUNK = Shrinking()
@@ -105,7 +113,7 @@ def test_a_window_has_the_pixels_it_has_in_the_whole_image(kind, num_views):
     whole = [tf.io.decode_image(file, channels=3).numpy() for file in files]
     for seed in range(4):
         windows = windows_in(sizes, num_views, seed)
-        images, inside = parts_of(files_of(files), windows, UNSHRUNK)
+        images, inside = parts_of(files, windows, UNSHRUNK)
         for view, n in np.ndindex(num_views, len(sizes)):
             (top, left, height, width), at = windows[view, n], inside[view, n].astype(int)
             assert tuple(at[2:]) == (height, width)
@@ -126,15 +134,15 @@ def test_what_is_no_plain_jpeg_is_decoded_whole_and_changes_nothing_beside_it():
 
     # sqrt(0.2 * 3/4 * 40 * 60) = 19 px of the smallest window are 1.5 times a view of 6 px, twice over.
     for shrinking in (UNSHRUNK, Shrinking(0.2, 6)):
-        together, inside = parts_of(files_of(files), windows, shrinking)
+        together, inside = parts_of(files, windows, shrinking)
         for n, file in enumerate(files):
-            (alone,), place = parts_of(files_of([file]), windows[:, n : n + 1], shrinking)
+            (alone,), place = parts_of([file], windows[:, n : n + 1], shrinking)
             np.testing.assert_array_equal(together[n], alone)
             np.testing.assert_array_equal(inside[:, n : n + 1], place)
         for n in (1, 2, 4):
             np.testing.assert_array_equal(together[n], decode_image(tf.constant(files[n])))
             np.testing.assert_array_equal(inside[:, n], windows[:, n])
-        others, _ = parts_of(files_of([files[1], files[4]]), windows[:, [1, 4]], shrinking)
+        others, _ = parts_of([files[1], files[4]], windows[:, [1, 4]], shrinking)
         np.testing.assert_array_equal(others[1], together[4])
 
 
@@ -179,7 +187,7 @@ def test_shrunk_decoding_moves_views_by_about_a_level(image_size, ratio, num_vie
     files = [encode(photograph(*size, seed), quality=90) for seed in range(num_images)]
     rng = np.random.default_rng(1)
     windows = np.array([[reference.crop_window(*size, AREA, rng) for _ in files] for _ in range(num_views)], np.int32)
-    images, inside = parts_of(files_of(files), windows, Shrinking(AREA[0], image_size))
+    images, inside = parts_of(files, windows, Shrinking(AREA[0], image_size))
     np.testing.assert_array_equal(inside[..., 2:] * ratio, windows[..., 2:])
     views = crop_and_resize([tf.constant(image) for image in images], tf.constant(inside), image_size=image_size)
     for view, n in np.ndindex(num_views, num_images):
@@ -210,12 +218,13 @@ def test_borders_between_pixels_are_pillows():
 def test_decoded_pictures_give_the_same_parts():
     files = [encode(photograph(300, 400, 1)), encode(photograph(40, 60), "PNG"), encode(photograph(90, 120))]
     windows, shrinking = windows_in([(300, 400), (40, 60), (90, 120)], 2), Shrinking(AREA[0], 16)
-    decoded = tf.function(lambda: vars(files_of(files).decoded(shrinking)))()
+    decoded = tf.function(lambda: vars(EncodedPictures([tf.constant(file) for file in files]).decoded(shrinking)))()
     assert decoded["sizes"].numpy().tolist() == [[300, 400], [40, 60], [90, 120]]
     assert decoded["ratios"].numpy().tolist() == [4, 1, 1]
-    encoded, kept = (parts_of(some, windows, shrinking) for some in (files_of(files), DecodedPictures(**decoded)))
-    np.testing.assert_array_equal(encoded[1], kept[1])
-    for one, other in zip(encoded[0], kept[0]):
+    images, inside = parts_of(files, windows, shrinking)
+    kept = DecodedPictures(**decoded).parts(lambda *_: tf.constant(windows), shrinking)
+    np.testing.assert_array_equal(kept.windows, inside)
+    for one, other in zip(kept.images, images):
         np.testing.assert_array_equal(one, other)
 
 
@@ -230,15 +239,15 @@ def test_a_jpeg_that_lacks_data_is_refused_where_a_window_shows_it(num_views):
         windows = np.array([[(0, 0, 20, 20), window]] * num_views, np.int32)
         if is_seen:
             with pytest.raises(tf.errors.InvalidArgumentError, match="lacks part of its data"):
-                parts_of(files_of(files), windows, UNSHRUNK)
+                parts_of(files, windows, UNSHRUNK)
         else:
             # Two columns more than the window on either side.
-            images, _ = parts_of(files_of(files), windows, UNSHRUNK)
+            images, _ = parts_of(files, windows, UNSHRUNK)
             np.testing.assert_array_equal(images[1][:40, 2:62], tf.io.decode_jpeg(file)[:40, 10:70])
 
 
 def test_an_honest_grey_corner_is_no_lack_of_data():
     image = np.full((64, 64, 3), 128, np.uint8)
     windows = np.array([[(10, 10, 30, 30)]], np.int32)
-    images, _ = parts_of(files_of([encode(image, subsampling=0)]), windows, UNSHRUNK)
+    images, _ = parts_of([encode(image, subsampling=0)], windows, UNSHRUNK)
     np.testing.assert_array_equal(images[0], np.full(images[0].shape, 128, np.uint8))

@@ -14,6 +14,7 @@ from bitkeras.data.positives import num_with_sister, sisters_of
 from bitkeras.data.source import ImageSource
 from bitkeras.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("small_groups")
 SIZE, BATCH, SEED = 16, 4, 1
 # Photographs of a lesion lie apart, as they do in a table.
 LESIONS = np.array(list("abcabdaefgbhhijk"))

@@ -9,7 +9,7 @@ import pytest
 from made_tables import skin, source_of
 
 from bitkeras.data.split_files import load_split, require_parts, save_split, with_lesions_of
-from bitkeras.data.splits import PARTS, paper_split, unlabelled_split, with_fewer_to_train_on
+from bitkeras.data.splits import PARTS, Split, paper_split, unlabelled_split, with_fewer_to_train_on
 from bitkeras.errors import UserError
 
 
@@ -146,3 +146,20 @@ def test_a_table_must_have_images_for_every_part_that_is_needed(tmp_path):
     require_parts(split, tmp_path / "mine.csv", PARTS[:3])
     with pytest.raises(UserError, match=r"mine.csv leaves test without images"):
         require_parts(split, tmp_path / "mine.csv", PARTS)
+
+
+def test_a_table_may_name_images_that_are_in_no_part_or_cannot_be_used(tmp_path):
+    """A photo that has gone bad must not make its table useless, nor one that the table itself leaves out."""
+    source, path = skin(40), tmp_path / "split.csv"
+    parts = paper_split(source, seed=0).parts
+    parts[3] = "unused"
+    save_split(Split(parts), source, path)
+    every = np.arange(len(source))
+    without_one, without_two = source.take(np.delete(every, 3)), source.take(np.delete(every, [3, 5]))
+    assert (load_split(path, without_one).parts == np.delete(parts, 3)).all()
+    with pytest.raises(UserError, match="it names 1 more"):
+        load_split(path, without_two)
+    known = dataclasses.replace(without_two, left_out=(str(source.image_ids[5]),))
+    assert (load_split(path, known).parts == np.delete(parts, [3, 5])).all()
+    nameless = dataclasses.replace(known, groups=None)
+    assert with_lesions_of(path, nameless).groups.tolist() == known.groups.tolist()

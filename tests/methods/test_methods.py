@@ -161,6 +161,7 @@ def weights_of(trainer):
 rng = np.random.default_rng(0)
 data = {name: rng.uniform(-1, 1, [12, 8, 8, 3]).astype("float32") for name in ("views_a", "views_b")}
 for method in METHODS:
+    tf.keras.utils.set_random_seed(0)
     options = {"byol": {"base_tau": 0.8}, "simclr": {"temperature": 0.5}}.get(method, {})
     start, ends, losses = None, [], []
     for strategy in strategies:

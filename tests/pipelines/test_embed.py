@@ -141,6 +141,18 @@ def test_another_encoder_or_size_is_not_gone_on_with(embedded, phantoms, encoder
     assert "already finished (120 images)" in capfd.readouterr().out
 
 
+def test_an_encoder_may_lie_in_a_bucket(embedded, phantoms, encoder_path, tmp_path, capfd):
+    """TensorFlow's file system in memory stands for gs:// and others."""
+    place = "ram://bucket/run/encoder.keras"
+    tf.io.gfile.makedirs("ram://bucket/run")
+    tf.io.gfile.copy(str(encoder_path), place, overwrite=True)
+    embed(phantoms, tmp_path / "out", place, "--image_size=32")
+    np.testing.assert_allclose(read(tmp_path / "out")["features"], read(embedded)["features"], rtol=1e-4, atol=1e-5)
+    given = [f"--data_dir={phantoms}", f"--output_dir={tmp_path / 'other'}"]
+    assert "pass it as --image_size" in fail(capfd, *given, f"--encoder={place}")
+    assert "in a bucket, pass one" in fail(capfd, *given, "--encoder=ram://bucket/run", "--image_size=32")
+
+
 def test_what_is_no_encoder_is_named(phantoms, encoder_path, tmp_path, capfd):
     given = [f"--data_dir={phantoms}", f"--output_dir={tmp_path / 'out'}"]
     (tmp_path / "letter.txt").write_text("no encoder")

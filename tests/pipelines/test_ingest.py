@@ -156,10 +156,20 @@ def test_given_again_it_says_so_and_other_flags_are_refused(records, phantoms, c
     before = fingerprint(records)
     ingest(phantoms, records)
     lines = capfd.readouterr().out.splitlines()
-    assert len(lines) == 1 and "already finished (120 images)" in lines[0]
+    assert "already finished (120 images)" in lines[-1]
     line = fail(capfd, f"--data_dir={phantoms}", f"--output_dir={records}", "--image_size=16", "--images_per_shard=15")
     assert "--image_size=16 (recorded: None)" in line
     assert fingerprint(records) == before
+
+
+def test_a_finished_folder_is_not_taken_for_that_of_corrected_labels(records, phantoms, tmp_path, capfd):
+    data = shutil.copytree(phantoms, tmp_path / "data")
+    (table,) = data.glob("*metadata*")
+    first, row, *rows = table.read_text().splitlines()
+    dx = row.split(",")[2]
+    table.write_text("\n".join([first, row.replace(f",{dx},", ",df," if dx != "df" else ",nv,"), *rows]) + "\n")
+    line = fail(capfd, f"--data_dir={data}", f"--output_dir={records}", "--images_per_shard=15", "--num_workers=1")
+    assert "was started on other images or other facts about them" in line
 
 
 def test_lesions_stay_together_with_the_split_of_lesions(phantoms, tmp_path):
@@ -237,6 +247,7 @@ def test_skip_goes_without_a_bad_image_and_counts_it(spoiled, phantoms, tmp_path
     assert [row["file"] for row in csv.DictReader(open(tmp_path / "out" / "bad_images.csv"))] == [str(images[0])]
     source = read_source("tfrecord", tmp_path / "out")
     assert len(source) == 119 and images[0].stem not in source.image_ids.tolist()
+    assert load_split(tmp_path / "out" / "split.csv", source).parts.tolist().count("test") in (23, 24)
 
 
 def test_counts_that_do_not_agree_with_the_source_are_an_error(phantoms, tmp_path, capfd, monkeypatch):
