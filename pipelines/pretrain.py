@@ -20,7 +20,7 @@ from bitkeras.callbacks import RunLog
 from bitkeras.callbacks.profile import read_profile_steps
 from bitkeras.callbacks.sentinel import ON_COLLAPSE, CollapseSentinel
 from bitkeras.data import DATASETS
-from bitkeras.data.augment import VIEW_POLICIES, Policy, make_policy
+from bitkeras.data.augment import RECIPES, VIEW_POLICIES, Policy, make_policy
 from bitkeras.data.batches import WHOLE, Share, naming_bad_images, require_different_views, view_batches
 from bitkeras.data.positives import POSITIVES, num_with_sister, require_lesions
 from bitkeras.errors import UserError
@@ -104,6 +104,11 @@ def pretrain(run: RunFolder, config: dict, conduct: dict) -> None:
       UserError: for what is wrong with data, weights, folder or flags.
     """
     read_profile_steps(conduct["profile_steps"])
+    if config["deterministic"] and config["views"] == "keras_cv":
+        raise UserError(
+            "--deterministic cannot hold with --views=keras_cv, whose layers draw in the order in which threads come; "
+            f"pass one of {', '.join(RECIPES)}."
+        )
     strategy = choose_strategy(conduct["strategy"])
     if conduct["on_collapse"] != "warn" and is_one_of_several(strategy):
         raise UserError(

@@ -13,6 +13,18 @@ import pytest  # noqa: E402
 REAL_DATA = Path(os.environ.get("BITKERAS_REAL_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
+def pytest_configure(config):
+    """In the processes that run tests, graphs stay as traced: most run a few times, and optimising takes longer.
+
+    The commands that tests start in processes of their own have them optimised, as users do.
+    """
+    if hasattr(config, "workerinput") or not config.getoption("numprocesses", None):
+        import tensorflow as tf
+
+        # Has an effect only before TensorFlow's first operation.
+        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+
+
 def pytest_collection_modifyitems(items):
     """Fast tests first: a broken import is told in seconds."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is not None)

@@ -12,7 +12,7 @@ def road(phantoms, tmp_path_factory) -> Road:
     folder = tmp_path_factory.mktemp("road")
     run_dir, push_dir = folder / "run", folder / "served"
     commands = {
-        "pretrain": pretrain_flags(phantoms, run_dir),
+        "pretrain": pretrain_flags(phantoms, run_dir, "--find_duplicates"),
         "probe": [f"--run_dir={run_dir}", "--epochs=20"],
         "push": [f"--run_dir={run_dir}", f"--push_dir={push_dir}"],
     }

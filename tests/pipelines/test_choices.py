@@ -118,7 +118,7 @@ def test_class_folders_are_pretrained_and_probed(phantoms, tmp_path):
     class_folders(phantoms, tmp_path / "data", names)
     run = pretrained(tmp_path / "data", tmp_path / "run", "--dataset=image_folder")
     shutil.move(tmp_path / "data", tmp_path / "moved")
-    cli.run("probe", [f"--run_dir={run.path}", f"--data_dir={tmp_path / 'moved'}", *QUICK_PROBE])
+    cli.run("probe", [f"--run_dir={run.path}", f"--data_dir={tmp_path / 'moved'}", "--nofind_duplicates", *QUICK_PROBE])
     header = (run.path / "probe" / "predictions.csv").read_text().splitlines()[0]
     assert header.split(",")[2:] == [f"probability_{name}" for name in names]
 
@@ -126,7 +126,7 @@ def test_class_folders_are_pretrained_and_probed(phantoms, tmp_path):
 def test_cifar10_keeps_its_test_part(phantoms, tmp_path):
     for part in ("train", "test"):
         class_folders(phantoms, tmp_path / "data" / part, CIFAR10_CLASSES[:7])
-    more = ["--dataset=cifar10", "--stem=cifar", "--views=cifar", "--precision=mixed_bfloat16"]
+    more = ["--dataset=cifar10", "--stem=cifar", "--views=cifar", "--precision=mixed_bfloat16", "--find_duplicates"]
     run = pretrained(tmp_path / "data", tmp_path / "run", *more)
     cli.run("probe", [f"--run_dir={run.path}", *QUICK_PROBE])
     predicted = (run.path / "probe" / "predictions.csv").read_text().splitlines()[1:]

@@ -126,6 +126,8 @@ def test_flags_that_exclude_each_other_are_refused(phantoms, tmp_path, capfd):
     more = ["--optimizer=lamb", "--fix_predictor_lr"]
     code, line = fail(["pretrain", *pretrain_flags(phantoms, tmp_path / "run", *more)], capfd)
     assert code == 1 and "--fix_predictor_lr" in line and "--optimizer=lamb" in line
+    code, line = fail(["pretrain", *pretrain_flags(phantoms, tmp_path, "--deterministic", "--views=keras_cv")], capfd)
+    assert code == 1 and "--deterministic cannot hold with --views=keras_cv" in line
 
 
 def test_a_folder_that_cannot_be_made_is_named(phantoms, tmp_path, capfd):

@@ -23,7 +23,7 @@ from pipelines.leakage import audit_lines, audit_split
 
 pytestmark = pytest.mark.slow
 
-QUICK_PROBE = ["--epochs=5", "--trials=1", "--nobaselines"]
+QUICK_PROBE = ["--epochs=5", "--trials=1", "--nobaselines", "--nofind_duplicates"]
 SWAPPED = ("--weights=bit-m-mini", "--backbone=R26x0.25", "--swap=preserve")
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_hub as hub
-from small_road import run_process
+from small_road import pretrain_flags, run_process
 from test_resume import DIE_IN_EPOCH_2
 
 from bitkeras.backbones import build_backbone
@@ -73,14 +73,8 @@ def test_all_three_files_hold_the_network_whose_accuracy_was_told(trained, colou
 
 @pytest.mark.parametrize("given", ["", "weights.npz", "hub_module", "encoder.keras"])
 def test_pretrain_starts_from_each_of_them(trained, colours, tmp_path, given, capsys):
-    cli.run(
-        "pretrain",
-        [
-            *("--flagfile=smoke", "--backbone=R14x0.25", "--epochs=0", "--norm=group", "--precision=float32"),
-            *(f"--data_dir={colours}", "--dataset=image_folder", f"--run_dir={tmp_path / 'run'}"),
-            f"--weights={trained / given}",
-        ],
-    )
+    more = ("--dataset=image_folder", "--epochs=0", "--norm=group", f"--weights={trained / given}")
+    cli.run("pretrain", pretrain_flags(colours, tmp_path / "run", *more))
     started = tf.keras.models.load_model(tmp_path / "run" / "encoder.keras")
     expected = tf.keras.models.load_model(trained / "encoder.keras")
     for one, other in zip(started.get_weights(), expected.get_weights()):
@@ -92,9 +86,8 @@ def test_pretrain_starts_from_each_of_them(trained, colours, tmp_path, given, ca
 
 def test_weights_that_were_trained_on_test_images_are_told(trained, colours, tmp_path, capsys):
     run_dir = tmp_path / "run"
-    small = ("--flagfile=smoke", "--backbone=R14x0.25", "--epochs=0", "--norm=group", "--precision=float32")
-    data = (f"--data_dir={colours}", "--dataset=image_folder", "--seed=1")
-    cli.run("pretrain", [*small, *data, f"--weights={trained}", f"--run_dir={run_dir}"])
+    more = ("--dataset=image_folder", "--seed=1", "--epochs=0", "--norm=group", f"--weights={trained}")
+    cli.run("pretrain", pretrain_flags(colours, run_dir, *more))
     parts = [load_split(folder / "split.csv", read_source("image_folder", colours)) for folder in (trained, run_dir)]
     shared = len(set(parts[0].indices("pretrain")) & set(parts[1].indices("test")))
     assert shared > 0 and f"trained on {shared} of the 28 test images" in capsys.readouterr().out
