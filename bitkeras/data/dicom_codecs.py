@@ -67,7 +67,7 @@ def import_pydicom():
 
 
 def _end_looking_for_jpeg_2000(module) -> None:
-    """pydicom 3.0.2 looks forever for the start of JPEG 2000 data where a box before it says that it has length 0."""
+    """Tells where the data start: pydicom 3.0.2 looks forever where a box before them says that it has length 0."""
     read = module.get_j2k_parameters
 
     def read_from_start(codestream: bytes) -> dict:

@@ -404,6 +404,22 @@ def test_headers_that_cannot_be_true(attributes, expected, tmp_path):
         shown(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["MR_small_RLE.dcm", "image_dfl.dcm", "SC_ybr_full_422_uncompressed.dcm", None])
+def test_more_frames_than_a_file_can_hold_take_no_memory(name, tmp_path):
+    """Compressed, deflated, with fewer colours than pixels, and without a transfer syntax."""
+    if name:
+        header = pydicom.dcmread(SHIPPED / name)
+        header.NumberOfFrames = 999_999_999
+        header.save_as(tmp_path / "a.dcm")
+    else:
+        whole = write(tmp_path / "a.dcm", RAMP, syntax=pydicom.uid.ImplicitVRLittleEndian, NumberOfFrames=999_999_999)
+        # Behind the preamble and the group that names the syntax.
+        content = whole.read_bytes()
+        whole.write_bytes(content[content.index(b"\x08\x00\x16\x00") :])
+    with pytest.raises(ValueError, match="it is cut short .999999999 frames take at least"):
+        shown(tmp_path)
+
+
 @pytest.mark.parametrize(
     "name, marker, offset, num_bytes",
     [
