@@ -99,19 +99,25 @@ def _find_images(table: Table, column: str) -> list[Path]:
     folder = table.path.parent
     # Walked only where a cell is no path, which a table of a hundred thousand paths should not wait for.
     below = functools.lru_cache(maxsize=1)(lambda: _by_name(folder))
-    paths = [_find_image(table.cell(row, column), table, row, below) for row in range(len(table.rows))]
+    paths = [_find_image(table, row, column, below) for row in range(len(table.rows))]
     for path, count in collections.Counter(map(os.path.realpath, paths)).items():
         if count > 1:
             raise UserError(f"{count} lines of {table.path} mean the file {path}; every image must stand once.")
     return paths
 
 
-def _find_image(cell: str, table: Table, row: int, below: Callable[[], dict[str, list[Path]]]) -> Path:
-    folder = table.path.parent
+def _find_image(table: Table, row: int, column: str, below: Callable[[], dict[str, list[Path]]]) -> Path:
+    cell, folder = table.cell(row, column), table.path.parent
     # A table made on Windows has the other slash.
     for spelling in dict.fromkeys((cell, cell.replace("\\", "/"))):
-        if (folder / spelling).is_file():
-            return folder / spelling
+        try:
+            if (folder / spelling).is_file():
+                return folder / spelling
+        except OSError as error:
+            raise UserError(
+                f"The column {column} in {table.where(row)} names no file that can be looked at ({error.strerror}); "
+                "correct the table or --image_column."
+            ) from None
     named = below().get(cell.replace("\\", "/").rpartition("/")[2], [])
     if len(named) == 1:
         return named[0]
