@@ -345,6 +345,18 @@ def test_a_table_may_list_dicom_files(tmp_path):
         read_csv(tmp_path / "t.csv")
 
 
+def test_dicom_files_of_a_table_are_known_by_their_content_and_grouped_by_patient(tmp_path):
+    for name, patient in (("1", "Curie"), ("2", "Pasteur"), ("3", "Curie")):
+        write(tmp_path / "scans" / f"IM00000{name}", RAMP, PatientID=patient)
+    Image.fromarray(np.zeros((4, 5), np.uint8)).save(tmp_path / "b.png")
+    (tmp_path / "t.csv").write_text("image,lesion\nscans/IM000001,x\nIM000002,\nb,x\nIM000003,z\n")
+    source = read_csv(tmp_path / "t.csv")
+    assert source.groups.tolist() == [f"patient_0000{number}" for number in (0, 1, 2, 0)]
+    assert source.read(1) == read_dicom(tmp_path / "scans").read(1)
+    assert not any(name in repr(source) for name in ("Curie", "Pasteur"))
+    assert read_csv(tmp_path / "t.csv", group_column="lesion").groups.tolist() == ["x", "alone:IM000002", "x", "z"]
+
+
 # --- what is refused
 
 
