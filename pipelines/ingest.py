@@ -23,6 +23,7 @@ from bitkeras.archives.records import RecordWriter
 from bitkeras.archives.shards import Shard, cut
 from bitkeras.archives.stage import Stage
 from bitkeras.data.bad_images import BadImage
+from bitkeras.data.ingested import RECORD
 from bitkeras.data.split_files import save_split
 from bitkeras.data.splits import UNUSED, Split
 from pipelines import archive
@@ -33,7 +34,6 @@ from pipelines.splitting import define_split_flags, settled_split, whole_split, 
 # What stands after -- is for Beam.
 TAKES_ARGUMENTS = True
 TRAIN, EVAL = "Split-train", "Split-eval"
-RECORD = "ingest.json"
 
 FLAGS = CommandFlags()
 archive.define_archive_flags(FLAGS, images_per_shard=1000, num_workers=None, workers="none: as many as cores")
@@ -80,7 +80,8 @@ def ingest(config: dict, options: list[str]) -> None:
     written_split, written_source = Split(split.parts[kept]), source.take(kept)
     stage.write_text("split.csv", as_file(lambda path: save_split(written_split, written_source, path)))
     num_images = sum(counts["num_images"] for counts in written.values())
-    stage.publish({"num_images": num_images, "num_bad_images": len(bad), "splits": written})
+    found = {"num_images": num_images, "num_bad_images": len(bad), "splits": written}
+    stage.publish({"class_names": list(source.class_names), **found})
     told = ", ".join(f"{folder} {counts['num_images']}" for folder, counts in written.items())
     say(f"{stage.output}: {told}; read it with --dataset=tfrecord --data_dir={stage.output}")
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import io
 
 import numpy as np
-from PIL import BmpImagePlugin, GifImagePlugin, Image, ImageOps, TiffImagePlugin
+from PIL import BmpImagePlugin, GifImagePlugin, Image, ImageOps, JpegImagePlugin, TiffImagePlugin
 
 from bitkeras.data.decoding import MAX_PIXELS, TOO_LARGE
 from bitkeras.data.image_bytes import is_decodable
+from bitkeras.data.jpeg_streams import decode_whole
 
 # Not Image.open, which tries some forty formats and has a limit of its own, global to the process.
 _READERS = {
@@ -25,6 +26,9 @@ _READERS = {
     b"BM": BmpImagePlugin.BmpImageFile,
 }
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
+_COMPRESSION, _JPEG, _JPEG_TABLES = 259, 7, 347
+# Offsets and sizes of the strips, or of the tiles.
+_STRIPS, _TILES = (273, 279), (324, 325)
 
 
 def decodable(encoded: bytes) -> bytes:
@@ -56,11 +60,27 @@ def read_pixels(encoded: bytes) -> np.ndarray:
         image = reader(io.BytesIO(encoded))
         if image.width * image.height > MAX_PIXELS:
             raise ValueError(f"{TOO_LARGE} ({image.width:,} x {image.height:,})")
-        return np.asarray(_as_shown(image))
+        shown = np.asarray(_as_shown(image))
+        # When libtiff has seen that they have the size they should have.
+        _require_whole_jpegs(image, encoded)
+        return shown
     except Exception as error:  # Pillow promises no list of what damaged data raises.
         if isinstance(error, ValueError):
             raise
         raise ValueError(f"it is damaged, or of a kind that Pillow does not read ({error})") from error
+
+
+def _require_whole_jpegs(image: Image.Image, encoded: bytes) -> None:
+    """ValueError where one of the JPEGs inside a TIFF lacks data; libtiff says nothing of it either."""
+    tags = getattr(image, "tag_v2", {})
+    if tags.get(_COMPRESSION) != _JPEG:
+        return
+    # What all strips share stands in a JPEG without pixels; its mark of the end and their marks of the start go.
+    tables = tags.get(_JPEG_TABLES, b"")[:-2] or b"\xff\xd8"
+    offsets, sizes = _STRIPS if _STRIPS[0] in tags else _TILES
+    for offset, size in zip(tags[offsets], tags[sizes]):
+        stream = tables + encoded[offset + 2 : offset + size]
+        decode_whole(stream, lambda stream: np.asarray(JpegImagePlugin.JpegImageFile(io.BytesIO(stream))))
 
 
 def _as_shown(image: Image.Image) -> Image.Image:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bitkeras.data.dicom import single_frames
-from bitkeras.data.dicom_headers import is_dicom_name
+from bitkeras.data.dicom import numbered, single_frames
+from bitkeras.data.dicom_headers import is_dicom
 from bitkeras.data.source import IMAGE_ENDINGS, ImageSource, find_files, require_unique
 from bitkeras.data.tables import TABLE_ENDINGS, Table, facts_of, labels_of, read_table, split_names
 from bitkeras.errors import UserError
@@ -39,6 +39,7 @@ def read_csv(
       label_column: the column of the classes, which are ordered by name, or by number where all are whole numbers;
         None: no labels.
       group_column: the column of lesions or patients, whose images stay together; an empty cell is a group of its own.
+        None: the patients of DICOM files, as in `read_dicom`.
       id_column: the column of the images' ids; None: the image column.
       fact_columns: columns for `ImageSource.facts`, with commas between them. Nothing else of the table is kept.
       dicom_window: as in `read_dicom`.
@@ -56,15 +57,18 @@ def read_csv(
     image_ids = [table.cell(row, name) for row in rows]
     require_unique(image_ids, f"column {name} of {table.path}")
     paths = _find_images(table, image)
+    fields = _image_fields(paths, dicom_window)
+    if group:
+        groups = [table.rows[row][group] or f"alone:{image_ids[row]}" for row in rows]
+        fields["groups"] = np.array(groups)
     labels, class_names = labels_of([table.cell(row, label) for row in rows]) if label else (None, ())
     return ImageSource(
         name="csv",
         image_ids=np.array(image_ids),
-        **_image_fields(paths, dicom_window),
         labels=labels,
         class_names=class_names,
-        groups=np.array([table.rows[row][group] or f"alone:{image_ids[row]}" for row in rows]) if group else None,
         facts=facts_of(table.rows, facts),
+        **fields,
     )
 
 
@@ -99,19 +103,25 @@ def _find_images(table: Table, column: str) -> list[Path]:
     folder = table.path.parent
     # Walked only where a cell is no path, which a table of a hundred thousand paths should not wait for.
     below = functools.lru_cache(maxsize=1)(lambda: _by_name(folder))
-    paths = [_find_image(table.cell(row, column), table, row, below) for row in range(len(table.rows))]
+    paths = [_find_image(table, row, column, below) for row in range(len(table.rows))]
     for path, count in collections.Counter(map(os.path.realpath, paths)).items():
         if count > 1:
             raise UserError(f"{count} lines of {table.path} mean the file {path}; every image must stand once.")
     return paths
 
 
-def _find_image(cell: str, table: Table, row: int, below: Callable[[], dict[str, list[Path]]]) -> Path:
-    folder = table.path.parent
+def _find_image(table: Table, row: int, column: str, below: Callable[[], dict[str, list[Path]]]) -> Path:
+    cell, folder = table.cell(row, column), table.path.parent
     # A table made on Windows has the other slash.
     for spelling in dict.fromkeys((cell, cell.replace("\\", "/"))):
-        if (folder / spelling).is_file():
-            return folder / spelling
+        try:
+            if (folder / spelling).is_file():
+                return folder / spelling
+        except OSError as error:
+            raise UserError(
+                f"The column {column} in {table.where(row)} names no file that can be looked at ({error.strerror}); "
+                "correct the table or --image_column."
+            ) from None
     named = below().get(cell.replace("\\", "/").rpartition("/")[2], [])
     if len(named) == 1:
         return named[0]
@@ -130,19 +140,24 @@ def _by_name(folder: Path) -> dict[str, list[Path]]:
     """Name, with and without the ending, -> image files below `folder`."""
     by_name = collections.defaultdict(list)
     for path in find_files(folder):
-        if path.suffix.lower() in IMAGE_ENDINGS or is_dicom_name(path):
-            by_name[path.name].append(path)
-            by_name[path.stem].append(path)
+        if _is_image_name(path) or is_dicom(path):
+            for name in {path.name, path.stem}:
+                by_name[name].append(path)
     return by_name
 
 
+def _is_image_name(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_ENDINGS
+
+
 def _image_fields(paths: list[Path], dicom_window: str | None) -> dict:
-    """`paths`, and `converted` where DICOM files are among them."""
+    """`paths`, and where DICOM files are among them `converted`, and their patients as groups."""
     fields = {"paths": np.array([str(path) for path in paths])}
-    dicom = [path for path in paths if is_dicom_name(path)]
+    dicom = [path for path in paths if not _is_image_name(path) and is_dicom(path)]
     if dicom:
-        show = single_frames(dicom, dicom_window)
-        fields["converted"] = lambda index: show(p) if is_dicom_name(p := paths[index]) else p.read_bytes()
+        show, people = single_frames(dicom, dicom_window)
+        fields["groups"] = numbered([people.get(path, (str(path),)) for path in paths])
+        fields["converted"] = lambda index: show(path) if (path := paths[index]) in people else path.read_bytes()
         return {**fields, "conversion": f"window {dicom_window}"}
     if dicom_window:
         raise UserError(f"--dicom_window={dicom_window} is for DICOM files, and the table lists none; leave it out.")

@@ -57,7 +57,7 @@ def read_dicom(data_dir: str | Path, *, dicom_window: str | None = None) -> Imag
         name="dicom",
         image_ids=np.array([f"{names[w]}#{frame}" if several[w] else names[w] for w, frame in zip(which, frames)]),
         paths=np.array([str(files[w].path) for w in which]),
-        groups=_numbered([file.person or (str(file.path),) for file in files])[which],
+        groups=numbered([file.person or (str(file.path),) for file in files])[which],
         notes=_notes(len(found) - len(files)),
         facts=facts_of([files[w].facts for w in which], {name: name for name in FACTS}),
         converted=lambda index: stored_png(show_frame(files[which[index]], int(frames[index]), window)),
@@ -65,8 +65,10 @@ def read_dicom(data_dir: str | Path, *, dicom_window: str | None = None) -> Imag
     )
 
 
-def single_frames(paths: list[Path], dicom_window: str | None) -> Callable[[Path], bytes]:
-    """A function that gives the picture of each of `paths` as PNG bytes.
+def single_frames(
+    paths: list[Path], dicom_window: str | None
+) -> tuple[Callable[[Path], bytes], dict[Path, tuple[str, ...]]]:
+    """(a function that gives the picture of each of `paths` as PNG bytes, whose picture each of them is).
 
     Raises:
       UserError: a file has no picture or several, or as `read_dicom`.
@@ -77,10 +79,11 @@ def single_frames(paths: list[Path], dicom_window: str | None) -> Callable[[Path
         if file is None or file.num_frames > 1:
             what = "no picture" if file is None else f"{file.num_frames} frames, and a line of a table means one image"
             raise UserError(f"The DICOM file {path} holds {what}; read such files with --dataset=dicom.")
-    return lambda path: stored_png(show_frame(files[path], 0, window))
+    people = {path: file.person or (str(path),) for path, file in files.items()}
+    return lambda path: stored_png(show_frame(files[path], 0, window)), people
 
 
-def _numbered(people: list[tuple[str, ...]]) -> np.ndarray:
+def numbered(people: list[tuple[str, ...]]) -> np.ndarray:
     """[N] str: patient_00000 for all images of the first of `people`, and so on."""
     numbers = {person: number for number, person in enumerate(dict.fromkeys(people))}
     return np.array([f"patient_{numbers[person]:05d}" for person in people])

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
 # A frame of more pixels is damage or an attack: the largest detectors have 30 million.
 MAX_PIXELS = 200_000_000
+# The header of RLE takes so many bytes, and those of JPEG more.
+_LEAST_COMPRESSED = 64
+# RFC 1951: 258 bytes in two bits.
+_MAX_DEFLATION = 1032
 
 _ENDINGS = (".dcm", ".dicom")
 _TAGS = (
@@ -118,17 +122,21 @@ def _require_plausible(path: Path, header: Dataset, num_frames: int) -> None:
             f"its header tells of {num_frames} frames of {columns}x{rows} pixels with {samples} samples, and a frame "
             f"may have 1 to {MAX_PIXELS:,} pixels of 1 or 3"
         )
-    syntax = header.file_meta.get("TransferSyntaxUID")
-    if (
-        syntax is None
-        or syntax.is_compressed
-        or syntax.is_deflated
-        or header.get("PhotometricInterpretation") == "YBR_FULL_422"
-    ):
-        return
-    num_bytes = num_frames * rows * columns * samples * int(header.BitsAllocated) // 8
+    num_bytes = _least_bytes(header, rows * columns * samples * int(header.BitsAllocated) // 8) * num_frames
     if path.stat().st_size < num_bytes:
-        raise _Damage(f"it is cut short ({num_bytes:,} bytes of pixels are told of)")
+        raise _Damage(f"it is cut short ({num_frames} frames take at least {num_bytes:,.0f} bytes)")
+
+
+def _least_bytes(header: Dataset, frame_bytes: int) -> float:
+    """What a frame takes in the file at least, where it takes `frame_bytes` in memory."""
+    # A file that tells no transfer syntax is not compressed.
+    syntax = header.file_meta.get("TransferSyntaxUID", import_pydicom().uid.ImplicitVRLittleEndian)
+    if syntax.is_deflated:
+        return frame_bytes / _MAX_DEFLATION
+    if syntax.is_compressed:
+        return _LEAST_COMPRESSED
+    # Two samples a pixel instead of three.
+    return frame_bytes * 2 / 3 if header.get("PhotometricInterpretation") == "YBR_FULL_422" else frame_bytes
 
 
 def _person(header: Dataset) -> tuple[str, ...]:

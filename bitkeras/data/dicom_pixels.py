@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bitkeras.data.dicom_codecs import import_pydicom, plugin_for
+from bitkeras.data.dicom_codecs import PLUGIN, import_pydicom, plugin_for
 from bitkeras.errors import UserError
 
 if TYPE_CHECKING:
@@ -64,7 +64,8 @@ def show_frame(file: DicomFile, frame: int, window: str | tuple[float, float] | 
         stored, header = _decode(file.path, file.syntax, frame)
         return _shown(stored, header, frame, window)
     except Exception as error:  # Neither pydicom nor its decoders promise a list of what damaged data raises.
-        reason = " ".join(str(error).split()) or type(error).__name__
+        # pydicom lists what each decoder said, and here it is given one.
+        reason = " ".join(str(error).rpartition(f"{PLUGIN}: ")[2].split()) or type(error).__name__
         raise ValueError(f"its frame {frame} does not decode ({reason})") from error
 
 

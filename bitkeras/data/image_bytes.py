@@ -85,13 +85,16 @@ def _tables() -> tuple[np.ndarray, np.ndarray]:
 _WANTED, _COUNTED = _tables()
 
 
-def _more_before() -> tuple[np.ndarray, list[bytes]]:
-    """What `with_more_data` writes for 0xFF in compressed pixels: a number for each byte behind it, and its meaning."""
-    zeros = bytes(_NUM_ZEROS)
-    restarts = [b"\xff" + bytes([_RESTART + number]) + zeros for number in range(8)]
+def more_before(data: bytes) -> tuple[np.ndarray, list[bytes]]:
+    """What `with_more_data` writes for 0xFF in compressed pixels: a number for each byte behind it, and its meaning.
+
+    Args:
+      data: what is added, without 0xFF.
+    """
+    restarts = [b"\xff" + bytes([_RESTART + number]) + data for number in range(8)]
     # Before a restart only the one before it: a decoder that does not lack that passes over it, and it would take a
     # later one for its own.
-    more = [b"", *(zeros + restarts[number - 1] for number in range(8)), zeros + b"".join(restarts)]
+    more = [b"", *(data + restarts[number - 1] for number in range(8)), data + b"".join(restarts)]
     kinds = np.full([256], 9, np.int32)
     # 0xFF 0x00 is a byte of data and no marker.
     kinds[0] = 0
@@ -99,7 +102,7 @@ def _more_before() -> tuple[np.ndarray, list[bytes]]:
     return kinds, [before + b"\xff" for before in more]
 
 
-_KINDS, _MORE = _more_before()
+_KINDS, _MORE = more_before(bytes(_NUM_ZEROS))
 
 
 def read_head(encoded: tf.Tensor) -> tf.Tensor:

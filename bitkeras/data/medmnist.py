@@ -1,4 +1,4 @@
-"""MedMNIST (Yang et al., Scientific Data 10, 41, 2023): the two-dimensional sets with one label an image.
+"""MedMNIST (Yang et al., Scientific Data 10, 41, 2023): the two-dimensional sets.
 
 Releases come as `dermamnist.npz` (28 px), `dermamnist_64.npz`, `_128` and `_224`, with the arrays `train_images`,
 `train_labels` and the same for `val` and `test`.
@@ -57,7 +57,7 @@ CLASS_NAMES = {
 
 @dataclasses.dataclass(frozen=True)
 class _Part:
-    """One part of a release: its name, how many images, the shape of one ((H, W) or (H, W, 3)), and their labels."""
+    """One part of a release: its name, how many images, the shape of one ((H, W) or (H, W, 3)), labels int32 [n, L]."""
 
     name: str
     num_images: int
@@ -69,13 +69,14 @@ def read_medmnist(data_dir: str | Path) -> ImageSource:
     """The images of one `.npz`: its test part is the released test, the other two are one pool (fact "released_part").
 
     The pixels are unpacked into a file without a name in the folder for temporary files, which for `pathmnist_224.npz`
-    takes 16 GB, and go on as PNG bytes, one image at a time. Ids are `train/000000` and so on.
+    takes 16 GB, and go on as PNG bytes, one image at a time. Ids are `train/000000` and so on. A set with several
+    labels an image (`chestmnist`), of which the probe could not choose one, comes without labels.
 
     Args:
       data_dir: the file, or a folder that holds one.
 
     Raises:
-      UserError: it is no such file, is damaged, or holds volumes or several labels an image.
+      UserError: it is no such file, is damaged, or holds volumes.
     """
     file = _find_file(Path(data_dir))
     try:
@@ -84,18 +85,19 @@ def read_medmnist(data_dir: str | Path) -> ImageSource:
             if not names:
                 raise ValueError(f"it holds no train_images, but {', '.join(archive.namelist()[:9]) or 'nothing'}")
             parts = [_read_part(archive, name, file) for name in names]
+            labels, class_names, notes = _labels(file, parts)
             pixels = _unpack(archive, parts, file)
     # What zipfile and NumPy's reader of headers raise for damaged data, encrypted and unknown members included.
     except (OSError, EOFError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"The file {file} is no MedMNIST release or is damaged ({error}); download it again.") from None
-    labels = np.concatenate([part.labels for part in parts])
     part_of = np.repeat(names, [part.num_images for part in parts])
     shape = parts[0].shape
     return ImageSource(
         name="medmnist",
         image_ids=np.array([f"{part.name}/{number:06d}" for part in parts for number in range(part.num_images)]),
         labels=labels,
-        class_names=_class_names(file, int(labels.max()) + 1),
+        class_names=class_names,
+        notes=notes,
         official_test=part_of == "test" if "test" in names else None,
         facts={"released_part": part_of},
         converted=lambda index: stored_png(np.frombuffer(pixels(index), np.uint8).reshape(shape)),
@@ -127,18 +129,14 @@ def _read_part(archive: zipfile.ZipFile, name: str, file: Path) -> _Part:
             f"The file {file} holds volumes of {'x'.join(map(str, shape))}, and an image has two dimensions; pass one "
             f"of the two-dimensional sets ({', '.join(CLASS_NAMES)})."
         )
-    if labels.ndim == 2 and labels.shape[1] > 1:
-        raise UserError(
-            f"The file {file} gives every image {labels.shape[1]} labels that do not exclude each other, and the probe "
-            f"chooses one class; pass one of the sets with one label ({', '.join(CLASS_NAMES)})."
-        )
-    if len(shape) not in (2, 3) or not num_images or labels.dtype.kind not in "iu" or labels.size != num_images:
+    is_image = len(shape) in (2, 3) and num_images > 0
+    if not is_image or labels.dtype.kind not in "iu" or labels.ndim not in (1, 2) or len(labels) != num_images:
         raise ValueError(
             f"{name}_images is {[num_images, *shape]}, {name}_labels is {list(labels.shape)} {labels.dtype}"
         )
-    if labels.min() < 0:
-        raise ValueError(f"{name}_labels holds {labels.min()}")
-    return _Part(name, num_images, tuple(shape), labels.reshape(-1).astype(np.int32))
+    if not labels.size or labels.min() < 0:
+        raise ValueError(f"{name}_labels holds {labels.min() if labels.size else 'nothing'}")
+    return _Part(name, num_images, tuple(shape), labels.reshape(num_images, -1).astype(np.int32))
 
 
 def _read_array_header(stream) -> tuple[int, ...]:
@@ -170,6 +168,17 @@ def _unpack(archive: zipfile.ZipFile, parts: list[_Part], file: Path) -> ByteRan
     unpacked.flush()
     zeros, sizes = np.zeros(num_images, np.int32), np.full(num_images, size)
     return ByteRanges((unpacked,), zeros, np.arange(num_images) * size, sizes)
+
+
+def _labels(file: Path, parts: list[_Part]) -> tuple[np.ndarray | None, tuple[str, ...], tuple[str, ...]]:
+    """(int32 [N], class names, notes); None, none and one that says so where an image has several labels."""
+    widths = {part.labels.shape[1] for part in parts}
+    if len(widths) > 1:
+        raise ValueError(f"its parts have {' and '.join(map(str, sorted(widths)))} labels an image")
+    if widths != {1}:
+        return None, (), (f"{max(widths)} labels an image, which do not exclude each other, are left out",)
+    labels = np.concatenate([part.labels for part in parts])[:, 0]
+    return labels, _class_names(file, int(labels.max()) + 1), ()
 
 
 def _class_names(file: Path, num_labels: int) -> tuple[str, ...]:

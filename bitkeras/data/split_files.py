@@ -11,6 +11,7 @@ import numpy as np
 
 from bitkeras.data.source import ImageSource, require_unique
 from bitkeras.data.splits import PARTS, UNUSED, Split
+from bitkeras.data.tables import delimiter_of
 from bitkeras.errors import UserError
 from bitkeras.files import written_atomically
 
@@ -114,7 +115,7 @@ def _read_rows(path: Path) -> list[dict[str, str]]:
     try:
         # utf-8-sig: a table saved by a spreadsheet begins with a byte order mark, which would join the first name.
         with open(path, encoding="utf-8-sig", newline="") as file:
-            delimiter = "\t" if "\t" in file.readline() else ","
+            delimiter = delimiter_of(file.readline())
             file.seek(0)
             reader = csv.DictReader(file, delimiter=delimiter, restval="")
             reader.fieldnames = columns = [_column(name) for name in reader.fieldnames or ()]

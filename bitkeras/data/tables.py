@@ -77,7 +77,7 @@ def read_table(path: str | Path, *, lower_case: bool = False) -> Table:
     try:
         # utf-8-sig: a table saved by a spreadsheet begins with a byte order mark, which would join the first name.
         with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, delimiter=_delimiter(file.readline()))
+            reader = csv.reader(file, delimiter=delimiter_of(file.readline()))
             file.seek(0)
             columns = tuple(name.strip().lower() if lower_case else name.strip() for name in next(reader, ()))
             # Spreadsheets leave lines of nothing but separators behind.
@@ -108,7 +108,7 @@ def facts_of(rows: Iterable[dict[str, str]], columns: dict[str, str]) -> dict[st
 
 def labels_of(names: list[str]) -> tuple[np.ndarray, tuple[str, ...]]:
     """(int32 [N], the names in label order) of N class names; whole numbers are ordered as such."""
-    by_number = all(name.lstrip("-").isdecimal() for name in set(names))
+    by_number = all(name.removeprefix("-").isdecimal() for name in set(names))
     ordered = sorted(set(names), key=(lambda name: (int(name), name)) if by_number else None)
     index = {name: label for label, name in enumerate(ordered)}
     return np.array([index[name] for name in names], dtype=np.int32), tuple(ordered)
@@ -119,7 +119,8 @@ def split_names(text: str | None) -> list[str]:
     return [name.strip() for name in (text or "").split(",") if name.strip()]
 
 
-def _delimiter(header: str) -> str:
+def delimiter_of(header: str) -> str:
+    """What stands between the cells of a table with this first line: a comma, a tab or a semicolon."""
     # A spreadsheet in most of Europe writes semicolons, and repositories write tabs.
     return max(",\t;", key=header.count)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bitkeras.data import ingested
 from bitkeras.data.source import ImageSource, require_unique
 from bitkeras.data.tables import facts_of, labels_of, split_names
 from bitkeras.data.tfrecord_shards import FACT, Record, find_shards, index_shards
@@ -43,7 +44,7 @@ def read_tfrecord(
       data_dir: a folder, or one shard.
       image_column: the feature of the encoded image; None: "image/encoded".
       label_column: the feature of the class, a number or a name; None: "image/label" where there is one, with its name
-        in "image/class".
+        in "image/class". Names of classes without a record come from the `ingest.json` of `bitkeras ingest`.
       group_column: the feature of the lesion or patient; None: "image/lesion" where there is one.
       id_column: the feature of the id; None: "image/id" where there is one, else the shard and the record's number.
       fact_columns: further features for `ImageSource.facts`, with commas between them.
@@ -56,6 +57,8 @@ def read_tfrecord(
     facts = split_names(fact_columns)
     named = list(filter(None, (label_column, group_column, id_column, *facts)))
     records, encoded = index_shards(shards, place, image_column or IMAGE, {ID, LABEL, CLASS, LESION, PART, *named})
+    if not place.is_file():
+        ingested.require_all(shards, [record.shard for record in records])
     for column in named:
         if not any(column in record.features for record in records):
             raise UserError(
@@ -63,7 +66,7 @@ def read_tfrecord(
             )
     ids, order = _ids(records, id_column or ID)
     records = [records[number] for number in order]
-    labels, class_names = _labels(records, label_column)
+    labels, class_names = _labels(records, label_column, shards)
     return ImageSource(
         name="tfrecord",
         image_ids=np.array(ids),
@@ -87,7 +90,7 @@ def _ids(records: list[Record], column: str) -> tuple[list[str], np.ndarray]:
     return [ids[number] for number in order], np.array(order)
 
 
-def _labels(records: list[Record], column: str | None) -> tuple[np.ndarray | None, tuple[str, ...]]:
+def _labels(records: list[Record], column: str | None, shards: list[Path]) -> tuple[np.ndarray | None, tuple[str, ...]]:
     given = [name for name in (LABEL, CLASS) if any(name in record.features for record in records)]
     if not (column := column or next(iter(given), None)):
         return None, ()
@@ -101,13 +104,14 @@ def _labels(records: list[Record], column: str | None) -> tuple[np.ndarray | Non
                 f"The label {_text(value)} in the feature {column} of {record.where} is no number of a class from 0 to "
                 f"{_MAX_CLASSES - 1:,}; take such records out, or name another feature with --label_column."
             )
-    names = _class_names(records, values)
-    return np.array(values, np.int32), tuple(names.get(label, str(label)) for label in range(max(values) + 1))
+    told = ingested.class_names(shards) if column == LABEL else ()
+    names = _class_names(records, values, told)
+    return np.array(values, np.int32), tuple(names.get(label, str(label)) for label in range(max(names) + 1))
 
 
-def _class_names(records: list[Record], labels: list[int]) -> dict[int, str]:
-    """Label -> the name that `CLASS` gives it in each of its records."""
-    names = {}
+def _class_names(records: list[Record], labels: list[int], told: tuple[str, ...]) -> dict[int, str]:
+    """Label -> the name that `CLASS` gives it in each of its records; of labels without a record, as `told`."""
+    names = dict(enumerate(told))
     for record, label in zip(records, labels):
         name = _text(record.features.get(CLASS, str(label)))
         if names.setdefault(label, name) != name:

@@ -156,6 +156,8 @@ def _features(record: bytes, where: str) -> dict:
 
 def _unpacked_length(shard: Path, expected: int) -> int:
     """Of gzip data, told by their last four bytes where these agree with what is expected, else by unpacking."""
+    if shard.stat().st_size < 4:
+        raise _damaged(shard, "it is cut short in its header")
     with open(shard, "rb") as file:
         file.seek(-4, 2)
         if int.from_bytes(file.read(), "little") == expected % 2**32:

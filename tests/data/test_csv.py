@@ -121,6 +121,12 @@ def test_numbers_are_ordered_as_numbers(tmp_path):
     assert source.class_names == ("-1", "9", "10") and source.labels.tolist() == [2, 1, 0]
 
 
+def test_two_signs_are_no_number(tmp_path):
+    rows = [(row[0], of) for row, of in zip(ROWS, ("10", "9", "--1"))]
+    source = read_csv(write(tmp_path, header=("image", "grade"), rows=rows), label_column="grade")
+    assert source.class_names == ("--1", "10", "9") and source.labels.tolist() == [1, 2, 0]
+
+
 def test_an_image_without_a_patient_is_alone(tmp_path):
     rows = [ROWS[0], (*ROWS[1][:2], "", *ROWS[1][3:]), ROWS[2]]
     groups = read_csv(write(tmp_path, rows=rows), group_column="patient").groups
@@ -142,6 +148,7 @@ def test_a_folder_with_one_table(tmp_path):
     [
         ([("nowhere.png", "nv", "P1", "", "")], "nowhere.png in line 2 of .*table.csv is neither a path"),
         ([ROWS[0], ("", *ROWS[1][1:])], "no image in line 3"),
+        ([ROWS[0], ("a" * 300, *ROWS[1][1:])], r"column image in line 3 of .*table.csv names no file .*too long"),
         ([ROWS[0], ("c.png", "", "P1", "", "")], "no diagnosis in line 3"),
         ([ROWS[0], ROWS[1], ROWS[0]], "id scans/b.png stands 2 times in column image"),
         ([ROWS[0], ("scans/../scans/b.png", *ROWS[0][1:])], "2 lines of .* mean the file"),

@@ -345,6 +345,18 @@ def test_a_table_may_list_dicom_files(tmp_path):
         read_csv(tmp_path / "t.csv")
 
 
+def test_dicom_files_of_a_table_are_known_by_their_content_and_grouped_by_patient(tmp_path):
+    for name, patient in (("1", "Curie"), ("2", "Pasteur"), ("3", "Curie")):
+        write(tmp_path / "scans" / f"IM00000{name}", RAMP, PatientID=patient)
+    Image.fromarray(np.zeros((4, 5), np.uint8)).save(tmp_path / "b.png")
+    (tmp_path / "t.csv").write_text("image,lesion\nscans/IM000001,x\nIM000002,\nb,x\nIM000003,z\n")
+    source = read_csv(tmp_path / "t.csv")
+    assert source.groups.tolist() == [f"patient_0000{number}" for number in (0, 1, 2, 0)]
+    assert source.read(1) == read_dicom(tmp_path / "scans").read(1)
+    assert not any(name in repr(source) for name in ("Curie", "Pasteur"))
+    assert read_csv(tmp_path / "t.csv", group_column="lesion").groups.tolist() == ["x", "alone:IM000002", "x", "z"]
+
+
 # --- what is refused
 
 
@@ -404,6 +416,22 @@ def test_headers_that_cannot_be_true(attributes, expected, tmp_path):
         shown(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["MR_small_RLE.dcm", "image_dfl.dcm", "SC_ybr_full_422_uncompressed.dcm", None])
+def test_more_frames_than_a_file_can_hold_take_no_memory(name, tmp_path):
+    """Compressed, deflated, with fewer colours than pixels, and without a transfer syntax."""
+    if name:
+        header = pydicom.dcmread(SHIPPED / name)
+        header.NumberOfFrames = 999_999_999
+        header.save_as(tmp_path / "a.dcm")
+    else:
+        whole = write(tmp_path / "a.dcm", RAMP, syntax=pydicom.uid.ImplicitVRLittleEndian, NumberOfFrames=999_999_999)
+        # Behind the preamble and the group that names the syntax.
+        content = whole.read_bytes()
+        whole.write_bytes(content[content.index(b"\x08\x00\x16\x00") :])
+    with pytest.raises(ValueError, match="it is cut short .999999999 frames take at least"):
+        shown(tmp_path)
+
+
 @pytest.mark.parametrize(
     "name, marker, offset, num_bytes",
     [
@@ -451,6 +479,107 @@ def test_a_file_that_is_cut_short_is_never_a_picture(name, tmp_path):
             assert "\n" not in str(error)
         else:
             assert picture.dtype == whole.dtype
+
+
+def tiny(bits=8):
+    """16 x 16 px of noise around two levels, of which none is the grey that libjpeg fills in."""
+    levels = 80 + 90 * (np.arange(256).reshape(16, 16) % 16 > 7) + np.random.default_rng(0).integers(-20, 20, (16, 16))
+    return levels.astype(np.uint8) if bits == 8 else (16 * levels).astype(np.uint16)
+
+
+def jpeg(pixels, **options):
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", **options)
+    return file.getvalue()
+
+
+# Syntax, bits, encoder.
+ENCODED = {
+    "baseline": ("JPEGBaseline8Bit", 8, jpeg),
+    "codes of its own": ("JPEGBaseline8Bit", 8, lambda pixels: jpeg(pixels, optimize=True)),
+    "restarts": ("JPEGBaseline8Bit", 8, lambda pixels: jpeg(pixels, restart_marker_rows=1)),
+    "extended of 8 bits": ("JPEGExtended12Bit", 8, jpeg),
+    "extended": ("JPEGExtended12Bit", 12, lambda pixels: imagecodecs.jpeg8_encode(pixels, bitspersample=12)),
+    "lossless": ("JPEGLosslessSV1", 8, lambda pixels: imagecodecs.jpeg8_encode(pixels, lossless=True, predictor=1)),
+    "JPEG-LS": ("JPEGLSLossless", 8, imagecodecs.jpegls_encode),
+    "JPEG 2000": ("JPEG2000Lossless", 8, lambda pixels: imagecodecs.jpeg2k_encode(pixels, reversible=True, level=0)),
+}
+
+
+def write_encoded(folder, kind, encoded):
+    syntax, bits, _ = ENCODED[kind]
+    more = {"BitsStored": bits, "WindowCenter": 2 ** (bits - 1), "WindowWidth": 2**bits}
+    data = pydicom.encaps.encapsulate([encoded])
+    return write(folder / "a.dcm", tiny(bits), syntax=getattr(pydicom.uid, syntax), PixelData=data, **more)
+
+
+def encoded(kind):
+    _, bits, encode = ENCODED[kind]
+    return encode(tiny(bits))
+
+
+def shown_or_none(folder):
+    try:
+        return shown(folder)
+    except ValueError as error:
+        assert "\n" not in str(error)
+        return None
+
+
+@pytest.mark.parametrize("kind", [*ENCODED, "uncompressed"])
+def test_a_tiny_file_cut_at_any_length_is_refused_or_shown_whole(kind, tmp_path):
+    path = write(tmp_path / "a.dcm", tiny()) if kind == "uncompressed" else write_encoded(tmp_path, kind, encoded(kind))
+    whole, content = shown(tmp_path), path.read_bytes()
+    for length in range(len(content)):
+        path.write_bytes(content[:length])
+        picture = shown_or_none(tmp_path)
+        if picture is not None:
+            np.testing.assert_array_equal(picture, whole)
+            # Behind the pixels come the mark of their end and padding.
+            assert length > len(content) - 12
+
+
+@pytest.mark.parametrize("kind", ENCODED)
+def test_pixels_cut_at_any_length_are_refused_with_the_end_mark_put_back(kind, tmp_path):
+    data = encoded(kind)
+    write_encoded(tmp_path, kind, data)
+    whole, num_refused = shown(tmp_path), 0
+    for length in range(len(data)):
+        write_encoded(tmp_path, kind, data[:length] + b"\xff\xd9")
+        picture = shown_or_none(tmp_path)
+        num_refused += picture is None
+        if picture is not None:
+            # The last block or the last pixels may lack a few bits.
+            np.testing.assert_array_equal(picture[:8], whole[:8])
+            np.testing.assert_array_equal(picture[8:, :8], whole[8:, :8])
+    assert num_refused >= len(data) - 12
+
+
+@pytest.mark.parametrize("kind", [kind for kind in ENCODED if "JPEG" not in kind and kind != "lossless"])
+def test_no_picture_is_filled_with_grey_where_its_middle_is_empty(kind, tmp_path):
+    data = encoded(kind)
+    write_encoded(tmp_path, kind, data)
+    assert (shown(tmp_path) == 128).mean() < 0.05
+    for width in (8, len(data) // 3):
+        for place in range(data.index(b"\xff\xda") + 4, len(data) - 2):
+            emptied = data[:place] + bytes(min(width, len(data) - 2 - place)) + data[place + width :]
+            write_encoded(tmp_path, kind, emptied[: len(data) - 2] + b"\xff\xd9")
+            picture = shown_or_none(tmp_path)
+            assert picture is None or (picture == 128).mean() < 0.1
+
+
+def test_half_of_a_jpeg_is_refused_in_one_sentence(tmp_path):
+    data = jpeg(np.tile(tiny(), (8, 8)))
+    syntax, rows = pydicom.uid.JPEGBaseline8Bit, {"Rows": 128, "Columns": 128}
+    for damaged in (
+        data[: len(data) // 2] + b"\xff\xd9",
+        data[: len(data) // 2] + bytes(len(data) // 2)[:-2] + data[-2:],
+    ):
+        write(tmp_path / "a.dcm", tiny(), syntax=syntax, PixelData=pydicom.encaps.encapsulate([damaged]), **rows)
+        with pytest.raises(
+            ValueError, match=r"^its frame 0 does not decode \(it is a JPEG that lacks part of its data\)$"
+        ):
+            shown(tmp_path)
 
 
 def test_damaged_files_are_images_that_cannot_be_read(tmp_path):

@@ -75,10 +75,15 @@ def test_a_folder_with_one_file(tmp_path):
         read_medmnist(tmp_path)
 
 
-def test_several_labels_and_volumes_are_refused_with_the_reason(tmp_path):
-    held = arrays(more={"train_labels": np.zeros((7, 14), np.uint8)})
-    with pytest.raises(UserError, match="14 labels that do not exclude each other"):
-        read_medmnist(write(tmp_path / "chestmnist.npz", held))
+def test_a_set_with_several_labels_an_image_has_none(tmp_path):
+    held = arrays(more={f"{part}_labels": np.ones((number, 14), np.uint8) for part, number in SIZES.items()})
+    source = read_medmnist(write(tmp_path / "chestmnist.npz", held))
+    assert source.labels is None and source.class_names == () and len(source) == 12
+    np.testing.assert_array_equal(pixels(source, 3), held["train_images"][3])
+    assert "no labels" in source.summary() and "14 labels an image, which do not exclude" in source.summary()
+
+
+def test_volumes_are_refused_with_the_reason(tmp_path):
     volumes = {f"{part}_images": np.zeros((number, 28, 28, 28), np.uint8) for part, number in SIZES.items()}
     with pytest.raises(UserError, match="volumes of 28x28x28"):
         read_medmnist(write(tmp_path / "organmnist3d.npz", arrays(more=volumes)))
@@ -90,6 +95,8 @@ WRONG = {
     "objects": {"train_labels": np.array([None] * 7, dtype=object)},
     "few labels": {"train_labels": np.zeros((6, 1), np.uint8)},
     "negative": {"train_labels": np.full((7, 1), -1)},
+    "two widths": {"train_labels": np.zeros((7, 14), np.uint8)},
+    "no widths": {"train_labels": np.zeros((7, 0), np.uint8)},
     "text": {"train_labels": np.array(["a"] * 7)},
     "two sizes": {"test_images": np.zeros((3, 64, 64, 3), np.uint8)},
     "no images": {f"{part}_images": np.zeros((0, 28, 28), np.uint8) for part in SIZES},

@@ -82,6 +82,7 @@ BROUGHT = {
     "two columns": ("image_id,part", "{image},{part}"),
     "other order and more": ("Part, age ,IMAGE,lesion_id", "{part},55,{image},{lesion}"),
     "tabs": ("image\tpart", "{image}\t{part}"),
+    "semicolons": ("image;part;age, sex", "{image};{part};5,m"),
 }
 
 

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import json
 
 import numpy as np
 import pytest
@@ -201,6 +202,54 @@ def test_damage_is_an_error_at_every_place(compression, tmp_path):
             continue
         assert [source.read(number) for number in range(len(source))] == whole
     assert num_refused >= len(damaged) - 4
+
+
+@pytest.mark.parametrize("compression", ["GZIP", ""])
+def test_a_shard_cut_at_any_length_is_refused(compression, tmp_path):
+    """Unless it is plain and cut between two records; told beside how many there were, also then."""
+    records = [example(image_encoded=b"\xff\xd8\xff" + bytes(5), image_id=str(number)) for number in range(3)]
+    shard = write_shard(tmp_path / "Split-train" / "a.tfrecord", records, compression=compression)
+    content = shard.read_bytes()
+    between = set(np.cumsum([16 + len(record) for record in records])[:-1].tolist()) if not compression else set()
+    told = tmp_path / "ingest.json"
+    for length in range(len(content)):
+        shard.write_bytes(content[:length])
+        expected = "a.tfrecord is damaged|hold no records"
+        if length in between:
+            assert len(read_tfrecord(tmp_path)) < 3
+            told.write_text(json.dumps({"splits": {"Split-train": {"num_images": 3}}}))
+            expected = "ingest.json tells of 3; copy"
+        with pytest.raises(UserError, match=expected):
+            read_tfrecord(tmp_path)
+        told.unlink(missing_ok=True)
+    shard.write_bytes(content)
+    assert len(read_tfrecord(tmp_path)) == 3
+
+
+def test_an_empty_shard_beside_others_is_seen_where_the_number_of_images_is_told(tmp_path):
+    write_tfx(tmp_path, compression="")
+    (tmp_path / "ingest.json").write_text(
+        json.dumps({"splits": {"Split-train": {"num_images": 6}, "Split-eval": {"num_images": 2}}})
+    )
+    assert len(read_tfrecord(tmp_path)) == 8 and len(read_tfrecord(tmp_path / "Split-eval")) == 2
+    shard = tmp_path / "Split-train" / "data_tfrecord-00001-of-00002"
+    assert len(read_tfrecord(shard)) == 3
+    shard.write_bytes(b"")
+    with pytest.raises(UserError, match="Split-train hold 3 records, and .*ingest.json tells of 6"):
+        read_tfrecord(tmp_path)
+    (tmp_path / "ingest.json").write_text("{")
+    with pytest.raises(UserError, match="ingest.json cannot be read"):
+        read_tfrecord(tmp_path)
+
+
+def test_classes_without_a_record_keep_their_names_and_numbers(tmp_path):
+    write_tfx(tmp_path)
+    (tmp_path / "ingest.json").write_text(json.dumps({"class_names": [*CLASSES, "bcc", "df"]}))
+    source = read_tfrecord(tmp_path)
+    assert source.class_names == (*CLASSES, "bcc", "df") and source.labels.tolist() == [0, 1] * 4
+    (tmp_path / "ingest.json").write_text(json.dumps({"class_names": ["bcc", *CLASSES]}))
+    with pytest.raises(UserError, match="is called bcc in some records and mel"):
+        read_tfrecord(tmp_path)
 
 
 def test_shards_put_together_are_read(tmp_path):

@@ -133,6 +133,18 @@ def test_training_from_the_records_sees_the_pixels_of_the_files(records, phantom
         np.testing.assert_array_equal(a[name], b[name])
 
 
+def test_classes_of_which_no_record_was_written_come_back(phantoms, tmp_path):
+    source = read_source("ham10000", phantoms)
+    is_left_out = source.labels == len(source.class_names) - 1
+    parts = np.where(is_left_out, "unused", paper_split(source, seed=0).parts)
+    lines = [f"{image},{part}" for image, part in zip(source.image_ids, parts)]
+    (tmp_path / "mine.csv").write_text("\n".join(["image,part", *lines]))
+    ingest(phantoms, tmp_path / "records", f"--split={tmp_path / 'mine.csv'}")
+    packed = read_source("tfrecord", tmp_path / "records")
+    assert packed.class_names == source.class_names and len(packed) == (~is_left_out).sum() < len(source)
+    assert packed.labels.tolist() == source.labels[~is_left_out].tolist()
+
+
 @pytest.mark.slow
 def test_a_network_can_be_trained_from_the_records(records, tmp_path):
     cli.run("pretrain", [*pretrain_flags(records, tmp_path / "run"), "--dataset=tfrecord", "--epochs=1"])
