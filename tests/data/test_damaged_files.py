@@ -204,11 +204,11 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 
 
 @pytest.mark.parametrize("form", ["jpeg", "png"])
-def test_very_many_tiny_parts_are_no_hang(form):
-    parts = b"\xff\xe5\x00\x02" * 150_000 if form == "jpeg" else (bytes(4) + b"teXt" + bytes(4)) * 400_000
+def test_millions_of_tiny_parts_are_no_hang(form):
+    parts = b"\xff\xe5\x00\x02" * 500_000 if form == "jpeg" else (bytes(4) + b"teXt" + bytes(4)) * 400_000
     place = {"jpeg": 2, "png": 33}[form]
     encoded = FILES[form][:place] + parts + FILES[form][place:]
     before = resource.getrusage(resource.RUSAGE_SELF)
-    shown(looked_at, encoded)
+    shown(served, encoded)
     after = resource.getrusage(resource.RUSAGE_SELF)
     assert after.ru_utime - before.ru_utime < 10
