@@ -3,8 +3,8 @@
 This goes for JPEG as libjpeg writes it (`image_bytes.is_plain`): its size is known before it is decoded, and nothing
 has to be turned or converted. Others are decoded whole, as everywhere. What was measured (docs/results/views.md):
 
-- Of one window, that part alone is decoded, a third less work where windows are small. The pixels are the same.
-- For two windows of an image it is decoded once and whole: one by one, two windows from (0.2, 1) cost 1.5 to 1.8 times
+- Of one window, that part alone is decoded, half the work where windows are small. The pixels are the same.
+- For two windows of an image it is decoded once and whole: one by one, two windows from (0.2, 1) cost 1.3 to 1.7 times
   that, since all bytes before the end of a window have to be read, which is most of the work.
 - Where even the smallest window is much larger than a view, libjpeg makes an image 2, 4 or 8 times smaller while it
   decodes, which then need not be resized as far. The scale depends on the sizes of image and view alone.
@@ -23,7 +23,7 @@ from bitkeras.data.decoding import FILL, decode_images
 from bitkeras.data.image_bytes import plain_jpeg_sizes, read_head
 
 # How many times the view's side even the smallest window keeps (Pillow calls it `reducing_gap`). At 1.5 a pixel of a
-# view moves by 0.5 of 255 levels in the mean at ratio 2, by 0.9 at 4 and 1.0 at 8, one in a thousand by more than 4.
+# view moves by 0.6 of 255 levels in the mean at ratio 2, by 0.9 at 4 and 8, one in a thousand by more than 3.
 _GAP = 1.5
 # libjpeg smooths the colours of neighbours, which are of half the resolution: with fewer pixels around it the border of
 # a window differs by up to 10 levels, with these it is the same.

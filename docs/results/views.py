@@ -62,7 +62,8 @@ def decoding(encoded: list[bytes], width: int, height: int) -> dict[str, Callabl
 
     @tf.function
     def parts(group, boxes):
-        pairs = [(one, box) for each in tf.unstack(boxes) for one, box in zip(tf.unstack(group, GROUP), each)]
+        one_by_one = tf.unstack(group, GROUP) * len(boxes)
+        pairs = zip(one_by_one, tf.unstack(tf.reshape(boxes, [-1, 4])))
         return [tf.shape(tf.image.decode_and_crop_jpeg(one, box, channels=3)) for one, box in pairs]
 
     def of_views(area, num_views):
