@@ -2,9 +2,10 @@
 
 The features of every image are computed once. The linear classifier follows the seed paper: focal loss with gamma 4,
 trained on half of the labelled part, its best epoch chosen by balanced accuracy on the other half, three trials, scored
-on the test part. RUN_DIR/NAME gets scores.json, predictions.csv, probe.npz, leakage.json, figures and report.md, with
---label_fraction the labels.csv that were left, and with --bn_calibrate the encoder.keras that was probed, which
-`bitkeras push` then takes.
+on the test part. Probabilities are calibrated by a temperature fitted on the validation part. RUN_DIR/NAME gets
+scores.json, card.json (what a clinician asks), predictions.csv, predictions.npz, probe.npz, leakage.json, figures and
+report.md, with --label_fraction the labels.csv that were left, and with --bn_calibrate the encoder.keras that was
+probed, which `bitkeras push` then takes.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from bitkeras.evaluation.probe import probe_probabilities
 from bitkeras.evaluation.projection import tsne
 from bitkeras.evaluation.report import write_report
 from bitkeras.runs import RunFolder
+from pipelines.clinical import calibrated, write_card
 from pipelines.command_flags import CommandFlags
 from pipelines.encoder_scores import EncoderScores
 from pipelines.encoders import calibrate, save_encoder
@@ -144,11 +146,13 @@ def probe(
         started = time.perf_counter()
         say(f"{title(config)}: features and probe")
         features = scores.features(encoder)
-        result = scores.probe(features)
+        result = calibrated(scores, features, scores.probe(features))
         rows = [scores.row(title(config), features, result)]
         seconds = time.perf_counter() - started
         rows += [other_row(other, options, source, split) for other in others] + baselines
     kernel, bias = result.kernels[result.best_trial], result.biases[result.best_trial]
+    card = write_card(results.path, scores, features, result)
+    rows[0].update({area: card["overall"][area]["value"] for area in ("roc_auc", "pr_auc")})
     scores.save_probe(results.path / "probe.npz", result)
     scores.save_predictions(results.path / "predictions.csv", probe_probabilities(features["test"], kernel, bias))
     run.write_json(results.path / "scores.json", rows)

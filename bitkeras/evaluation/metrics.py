@@ -7,6 +7,8 @@ from collections.abc import Callable
 import numpy as np
 
 from bitkeras.errors import UserError
+from bitkeras.evaluation.resampling import LEVEL, NUM_SAMPLES, Resamples, percentile_interval
+from bitkeras.evaluation.tallies import Tally, accuracies, balanced_accuracies, macro_f1s, tally
 
 
 def balanced_accuracy(labels: np.ndarray, predictions: np.ndarray) -> float:
@@ -44,28 +46,13 @@ def chance_level(num_classes: int) -> float:
     return 1.0 / num_classes
 
 
-def _present_mean(values: np.ndarray, support: np.ndarray) -> np.ndarray:
-    """Mean over the last axis of `values` where `support` is above 0."""
-    return (values * (support > 0)).sum(-1) / np.maximum((support > 0).sum(-1), 1)
-
-
-def _recalls(confusion: np.ndarray) -> np.ndarray:
-    support, hits = confusion.sum(-1), np.diagonal(confusion, axis1=-2, axis2=-1)
-    return _present_mean(hits / np.maximum(support, 1), support)
-
-
-def _f1s(confusion: np.ndarray) -> np.ndarray:
-    support, hits = confusion.sum(-1), np.diagonal(confusion, axis1=-2, axis2=-1)
-    return _present_mean(2 * hits / np.maximum(support + confusion.sum(-2), 1), support)
-
-
-def _hits(confusion: np.ndarray) -> np.ndarray:
-    return np.trace(confusion, axis1=-2, axis2=-1) / confusion.sum((-2, -1))
-
-
-# The same scores from counts [..., K, K] (label, prediction), for thousands of resamples at once: scikit-learn
-# takes 2-3 ms a call, so 1,000 resamples of 3 trials would take 9 s for each score. A test holds both equal.
-_OF_CONFUSION = {"balanced_accuracy": _recalls, "macro_f1": _f1s, "accuracy": _hits}
+# The same scores from counts by class, for thousands of resamples at once: scikit-learn takes 2-3 ms a call, so 1,000
+# resamples of 3 trials would take 9 s for each score. A test holds both equal.
+OF_TALLY: dict[str, Callable[[Tally], np.ndarray]] = {
+    "balanced_accuracy": balanced_accuracies,
+    "macro_f1": macro_f1s,
+    "accuracy": accuracies,
+}
 
 
 def bootstrap_interval(
@@ -74,14 +61,11 @@ def bootstrap_interval(
     predictions: np.ndarray,
     *,
     groups: np.ndarray | None = None,
-    num_samples: int = 1000,
+    num_samples: int = NUM_SAMPLES,
     seed: int = 0,
-    level: float = 0.95,
+    level: float = LEVEL,
 ) -> tuple[float, float]:
-    """Percentile interval of a score, drawing test images, or whole lesions, with replacement.
-
-    Photos of one lesion are right or wrong together; drawn one by one they would feign a narrower interval.
-    The interval tells how the score would vary with other test images, not with another training run.
+    """Percentile interval of a score, drawing test images, or whole lesions, with replacement (see `resampling`).
 
     Args:
       metric: a key of `METRICS`.
@@ -96,7 +80,7 @@ def bootstrap_interval(
       (low, high), fractions in [0, 1].
     """
     scores = _bootstrap(metric, labels, predictions, groups=groups, num_samples=num_samples, seed=seed)
-    return _interval(scores, level)
+    return percentile_interval(scores, level=level)
 
 
 def bootstrap_difference(
@@ -106,9 +90,9 @@ def bootstrap_difference(
     others: np.ndarray,
     *,
     groups: np.ndarray | None = None,
-    num_samples: int = 1000,
+    num_samples: int = NUM_SAMPLES,
     seed: int = 0,
-    level: float = 0.95,
+    level: float = LEVEL,
 ) -> tuple[float, float]:
     """Percentile interval of the score of `predictions` less that of `others`, both on the same resampled images.
 
@@ -124,7 +108,7 @@ def bootstrap_difference(
     """
     options = {"groups": groups, "num_samples": num_samples, "seed": seed}
     scores = [_bootstrap(metric, labels, chosen, **options) for chosen in (predictions, others)]
-    return _interval(scores[0] - scores[1], level)
+    return percentile_interval(scores[0] - scores[1], level=level)
 
 
 def _bootstrap(metric: str, labels, predictions, *, groups, num_samples: int, seed: int) -> np.ndarray:
@@ -132,23 +116,10 @@ def _bootstrap(metric: str, labels, predictions, *, groups, num_samples: int, se
     if metric not in METRICS:
         raise UserError(f"There is no metric {metric}; known are {', '.join(sorted(METRICS))}.")
     labels, predictions = np.asarray(labels), np.atleast_2d(predictions)
-    groups = np.arange(len(labels)) if groups is None else np.asarray(groups)
-    num_groups, group = len(np.unique(groups)), np.unique(groups, return_inverse=True)[1]
-    draws = np.random.default_rng(seed).multinomial(num_groups, np.full(num_groups, 1 / num_groups), num_samples)
-    return np.mean([_resampled_scores(metric, labels, row, group, draws) for row in predictions], axis=0)
-
-
-def _interval(scores: np.ndarray, level: float) -> tuple[float, float]:
-    low, high = np.quantile(scores, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
-
-
-def _resampled_scores(metric, labels, predictions, group, draws) -> np.ndarray:
-    """Scores [S] under `draws`, [S, G]: how often each of the G groups was drawn."""
     num_classes = int(max(labels.max(), predictions.max())) + 1
-    counts = np.zeros([draws.shape[1], num_classes * num_classes])
-    np.add.at(counts, (group, labels * num_classes + predictions), 1)
-    return _OF_CONFUSION[metric]((draws @ counts).reshape(-1, num_classes, num_classes))
+    resamples = Resamples.of(len(labels), groups, num_samples=num_samples, seed=seed)
+    tallies = [tally(labels, row, num_classes, resamples=resamples) for row in predictions]
+    return np.mean([OF_TALLY[metric](counts) for counts in tallies], axis=0)
 
 
 def score_row(

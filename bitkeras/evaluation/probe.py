@@ -23,6 +23,7 @@ class ProbeResult:
       best_epochs: [T], the epoch (counted from 1) each trial's weights are from.
       lr: the rate chosen from the grid, one for all trials.
       val_history: [T, epochs], validation balanced accuracy after each epoch at that rate.
+      temperatures: [T], folded into the weights by calibration; None: they are as they were trained.
     """
 
     kernels: np.ndarray
@@ -32,6 +33,7 @@ class ProbeResult:
     best_epochs: np.ndarray
     lr: float
     val_history: np.ndarray
+    temperatures: np.ndarray | None = None
 
 
 def focal_loss(
