@@ -22,6 +22,9 @@ def main(saved_model_dir: str, input_path: str, output_path: str) -> None:
         "batch": to_numpy(serve(image_bytes=tf.constant(images))),
         "alone": join([to_numpy(serve(image_bytes=tf.constant([image]))) for image in images]),
         "pixels": to_numpy(loaded.signatures["pixels"](images=tf.constant(pixels))),
+        "damaged": to_numpy(serve(image_bytes=tf.constant([images[0][:20], *images, b"no image"]))),
+        "examples": to_numpy(loaded.signatures["examples"](examples=tf.constant([example(image) for image in images]))),
+        "embed": to_numpy(loaded.signatures["embed"](image_bytes=tf.constant(images))),
         "call": {"embedding": loaded(tf.constant(pixels)).numpy()},
     }
     arrays = {f"{run}/{name}": value for run, answer in answers.items() for name, value in answer.items()}
@@ -39,6 +42,12 @@ def read_images(input_path: str) -> tuple[list[bytes], np.ndarray]:
         ends = np.cumsum(given["lengths"])
         buffer, pixels = given["bytes"].tobytes(), given["pixels"]
     return [buffer[end - length : end] for end, length in zip(ends, np.diff(ends, prepend=0))], pixels
+
+
+def example(image: bytes) -> bytes:
+    """A serialised tf.Example with nothing in it but an image."""
+    feature = {"image/encoded": tf.train.Feature(bytes_list=tf.train.BytesList(value=[image]))}
+    return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
 
 
 def to_numpy(answer: dict) -> dict[str, np.ndarray]:

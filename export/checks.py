@@ -30,12 +30,16 @@ class Expected:
       pixels: float32 [N, S, S, 3] in [-1, 1].
       probabilities: float32 [N, K].
       embedding: float32 [N, D].
+      ood_score: float32 [N] in [0, 1].
+      ood_step: the smallest difference of two such scores.
     """
 
     class_names: tuple[str, ...]
     pixels: np.ndarray
     probabilities: np.ndarray
     embedding: np.ndarray
+    ood_score: np.ndarray
+    ood_step: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +48,8 @@ class Answer:
 
     Attributes:
       outputs: {run: {output: array}} with the runs `batch` (all images in one request), `alone` (one request
-        each), `pixels` (the other signature) and `call` (`__call__`, embedding only).
+        each), `damaged` (as `batch`, with what is no image before and behind), `pixels`, `examples`, `embed` (the
+        other signatures) and `call` (`__call__`, embedding only).
       report: `ops` and `outputs` of every signature and the imported `modules`.
     """
 
@@ -54,7 +59,7 @@ class Answer:
 
 def check_class_names(answer: Answer, expected: Expected) -> str | None:
     """The names are K and stand in label order in every row."""
-    for run in ("batch", "alone", "pixels"):
+    for run in ("batch", "alone", "pixels", "examples"):
         classes = answer.outputs[run]["classes"]
         wanted = np.tile(np.array(expected.class_names), [len(expected.pixels), 1])
         if classes.shape != wanted.shape or (classes != wanted).any():
@@ -64,13 +69,38 @@ def check_class_names(answer: Answer, expected: Expected) -> str | None:
 
 def check_probabilities(answer: Answer, expected: Expected) -> str | None:
     """Within TOLERANCE of Keras, through either signature."""
-    return _first_far(answer, "probabilities", ("batch", "pixels"), expected.probabilities, TOLERANCE, "Keras")
+    return _first_far(
+        answer, "probabilities", ("batch", "pixels", "examples"), expected.probabilities, TOLERANCE, "Keras"
+    )
 
 
 def check_embedding(answer: Answer, expected: Expected) -> str | None:
     """Within TOLERANCE of Keras, relative to the largest value, through either signature and `__call__`."""
     allowed = TOLERANCE * float(np.abs(expected.embedding).max())
-    return _first_far(answer, "embedding", ("batch", "pixels", "call"), expected.embedding, allowed, "Keras")
+    runs = ("batch", "pixels", "examples", "embed", "call")
+    return _first_far(answer, "embedding", runs, expected.embedding, allowed, "Keras")
+
+
+def check_ood_score(answer: Answer, expected: Expected) -> str | None:
+    """Within one validation image of NumPy's; rounding may move a distance past its neighbour."""
+    got = {run: {"ood_score": answer.outputs[run]["ood_score"][:, np.newaxis]} for run in ("batch", "pixels")}
+    compared = dataclasses.replace(answer, outputs=got)
+    wanted = expected.ood_score[:, np.newaxis]
+    return _first_far(compared, "ood_score", tuple(got), wanted, 1.5 * expected.ood_step, "NumPy")
+
+
+def check_damaged(answer: Answer, expected: Expected) -> str | None:
+    """What is no image has an empty row, and leaves the others as they are."""
+    outputs = answer.outputs["damaged"]
+    statuses = ["unreadable", *["ok"] * len(expected.pixels), "unreadable"]
+    if outputs["status"].tolist() != statuses:
+        return f"two rows that are no image, first and last, have the statuses {outputs['status'].tolist()}"
+    ends = outputs["probabilities"][[0, -1]], outputs["embedding"][[0, -1]]
+    if any(end.any() for end in ends) or outputs["prediction"][[0, -1]].tolist() != ["", ""]:
+        return "rows that are no image are not empty"
+    inner = dataclasses.replace(answer, outputs={"damaged": {"embedding": outputs["embedding"][1:-1]}})
+    allowed = TOLERANCE * float(np.abs(expected.embedding).max())
+    return _first_far(inner, "embedding", ("damaged",), answer.outputs["batch"]["embedding"], allowed, "a sound batch")
 
 
 def check_alone(answer: Answer, expected: Expected) -> str | None:
@@ -135,6 +165,8 @@ CHECKS = {
     "probabilities": check_probabilities,
     "embedding": check_embedding,
     "images alone": check_alone,
+    "damaged images": check_damaged,
+    "out-of-distribution score": check_ood_score,
     "probability sums": check_sums,
     "prediction": check_prediction,
 }

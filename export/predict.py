@@ -19,7 +19,7 @@ def predict_files(version_dir: str | Path, paths: Sequence[str | Path]) -> list[
 
     Returns:
       A dict a file, in the order of `paths`: `path` str, `prediction` str, `probabilities` {class: float} in
-      label order, `embedding` list of D floats. Ready for json.dumps.
+      label order, `ood_score` float in [0, 1], `embedding` list of D floats. Ready for json.dumps.
 
     Raises:
       UserError: no SavedModel of ours there, a file that is missing, or one that is no image.
@@ -51,22 +51,21 @@ def _load(version_dir: Path):
 
 
 def _predict_batch(serve, paths: list[Path]) -> list[dict]:
-    encoded = [_read(path) for path in paths]
-    try:
-        answer = serve(image_bytes=tf.constant(encoded))
-    except tf.errors.InvalidArgumentError:
-        _blame(serve, paths, encoded)
-        raise
+    answer = serve(image_bytes=tf.constant([_read(path) for path in paths]))
+    for path, status in zip(paths, answer["status"].numpy()):
+        if status != b"ok":
+            raise UserError(f"The file {path} is broken or no image; pass files that open in a viewer.")
     classes = [name.decode("utf-8") for name in answer["classes"][0].numpy()]
     return [
         {
             "path": str(path),
             "prediction": prediction.decode("utf-8"),
             "probabilities": dict(zip(classes, probabilities.tolist())),
+            "ood_score": float(ood_score),
             "embedding": embedding.tolist(),
         }
-        for path, prediction, probabilities, embedding in zip(
-            paths, answer["prediction"].numpy(), answer["probabilities"].numpy(), answer["embedding"].numpy()
+        for path, prediction, probabilities, ood_score, embedding in zip(
+            paths, *(answer[name].numpy() for name in ("prediction", "probabilities", "ood_score", "embedding"))
         )
     ]
 
@@ -77,12 +76,3 @@ def _read(path: Path) -> bytes:
         return decodable(path.read_bytes())
     except ValueError as error:
         raise UserError(f"The file {path} is broken or no image: {error}; pass files that open in a viewer.") from error
-
-
-def _blame(serve, paths: list[Path], encoded: list[bytes]) -> None:
-    # The error of a batch does not say which image it was.
-    for path, image in zip(paths, encoded):
-        try:
-            serve(image_bytes=tf.constant([image]))
-        except tf.errors.InvalidArgumentError as error:
-            raise UserError(f"The file {path} is broken or no image; pass files that open in a viewer.") from error

@@ -1,4 +1,4 @@
-"""An encoder and a linear head as one `tf.Module` that `tf.saved_model.save` writes small."""
+"""An encoder, a linear head and what is familiar to them as one `tf.Module` that `tf.saved_model.save` writes small."""
 
 from __future__ import annotations
 
@@ -7,34 +7,46 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
+from bitkeras.evaluation.novelty import NUM_NEIGHBOURS, Familiar
+
+TOP = 5
+
 
 class Servable(tf.Module):
-    """What is served: pixels -> embedding -> class probabilities.
+    """What is served: pixels -> embedding -> class probabilities, and how unlike the known images they are.
 
-    It shares the encoder's variables and copies the head. The signatures around it are in
-    `export.signatures`; `__call__` is what `hub.KerasLayer(version_dir)` runs.
+    It shares the encoder's variables and copies the rest. The signatures around it are in `export.signatures`;
+    `__call__` is what `hub.KerasLayer(version_dir)` runs, frozen or, with `trainable=True`, fine-tuned: gradients reach
+    the encoder, whose batch norm keeps its statistics.
 
     Attributes:
-      class_names: K unique names, in the order of the probabilities.
+      class_names: K unique names, in the order of the probabilities; empty for an encoder alone.
       image_size: S, the side in pixels every image is resized to.
       num_features: D.
+      variables, trainable_variables: the encoder's, as tensorflow_hub looks for them.
     """
+
+    # Plain attributes in place of tf.Module's properties, which are not saved.
+    variables = ()
+    trainable_variables = ()
 
     def __init__(
         self,
         encoder: tf.keras.Model,
-        head_kernel: np.ndarray,
-        head_bias: np.ndarray,
+        head_kernel: np.ndarray | None = None,
+        head_bias: np.ndarray | None = None,
         *,
-        class_names: Sequence[str],
+        familiar: Familiar,
+        class_names: Sequence[str] = (),
         image_size: int,
     ):
         """Check that the parts fit and trace `__call__` for any batch size.
 
         Args:
           encoder: functional Keras model, float32 [B, S, S, 3] in [-1, 1] -> float32 [B, D].
-          head_kernel: float32 [D, K], a linear classifier of the features.
+          head_kernel: float32 [D, K], a linear classifier of the features; None serves the encoder alone.
           head_bias: float32 [K].
+          familiar: features of known images.
           class_names: K names in label order.
           image_size: S, pixels.
 
@@ -42,17 +54,21 @@ class Servable(tf.Module):
           ValueError: the encoder does not compute in float32, or the shapes or names do not fit.
         """
         super().__init__(name="servable")
-        kernel, bias = np.asarray(head_kernel, np.float32), np.asarray(head_bias, np.float32)
         _require_float32(encoder)
-        _require_fit(encoder, kernel, bias, class_names, image_size)
+        _require_encoder(encoder, familiar, image_size)
         self.class_names = tuple(str(name) for name in class_names)
         self.image_size = int(image_size)
-        self.num_features = kernel.shape[0]
+        self.num_features = encoder.output_shape[-1]
         # Variables, not the model: a ResNet50V2 is then written in 3 s with 4 functions instead of 11 s with 729,
         # and the Session loader (the path of TF Serving) needs 0.7 s instead of 2.4 s.
-        self.encoder_variables = list(encoder.variables)
-        self.head_kernel = tf.Variable(kernel, trainable=False, name="head_kernel")
-        self.head_bias = tf.Variable(bias, trainable=False, name="head_bias")
+        self.variables = list(encoder.variables)
+        self.trainable_variables = list(encoder.trainable_variables)
+        self.references = _constant(familiar.references, "references")
+        self.distances = _constant(familiar.distances, "distances")
+        if self.class_names or head_kernel is not None:
+            kernel, bias = np.asarray(head_kernel, np.float32), np.asarray(head_bias, np.float32)
+            _require_head(encoder, kernel, bias, class_names)
+            self.head_kernel, self.head_bias = _constant(kernel, "head_kernel"), _constant(bias, "head_bias")
         # A closure is invisible to the object tracking of tf.Module; an attribute would bring the model back in.
         self._get_encoder = lambda: encoder
         self.__call__.get_concrete_function(self.pixels_spec)
@@ -72,26 +88,51 @@ class Servable(tf.Module):
         """float32 [B, S, S, 3] in [-1, 1] -> embedding, float32 [B, D]."""
         return self.encoder(images, training=False)
 
-    def classify(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        """float32 [B, S, S, 3] in [-1, 1] -> what every signature with a head returns.
+    def embed(self, images: tf.Tensor) -> tf.Tensor:
+        """float32 [B, S, S, 3] in [-1, 1] -> embedding, float32 [B, D]; B may be 0."""
+        return self(_never_empty(images))[: tf.shape(images)[0]]
+
+    def answer(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        """float32 [B, S, S, 3] in [-1, 1] -> what the signatures return.
 
         Returns:
+          embedding: float32 [B, D].
+          ood_score: float32 [B] in [0, 1], the share of validation images that are nearer to the known ones.
+          And with a head:
           classes: string [B, K], the names in the order of `probabilities`, the same in every row.
           probabilities: float32 [B, K], rows sum to 1.
           prediction: string [B], the most likely class.
-          embedding: float32 [B, D].
+          top_classes, top_probabilities: [B, min(K, 5)], the likeliest first.
         """
-        num_images = tf.shape(images)[0]
-        embedding = self(_never_empty(images))[:num_images]
+        embedding = self.embed(images)
+        answer = {"embedding": embedding, "ood_score": self.ood_score(embedding)}
+        return {**answer, **self._classify(embedding)} if self.class_names else answer
+
+    def ood_score(self, embedding: tf.Tensor) -> tf.Tensor:
+        """`novelty` of `bitkeras.evaluation.novelty`, as a graph."""
+        # A row of zeros stays zero: its cosine to everything is 0.
+        length = tf.maximum(tf.norm(embedding, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+        cosines = tf.linalg.matmul(embedding / length, self.references, transpose_b=True)
+        nearest = tf.math.top_k(cosines, k=min(NUM_NEIGHBOURS, self.references.shape[0])).values
+        places = tf.searchsorted(self.distances, 1 - nearest[:, -1])
+        return tf.cast(places, tf.float32) / self.distances.shape[0]
+
+    def _classify(self, embedding: tf.Tensor) -> dict[str, tf.Tensor]:
         probabilities = tf.nn.softmax(tf.linalg.matmul(embedding, self.head_kernel) + self.head_bias)
         names = tf.constant(self.class_names)
+        top = tf.math.top_k(probabilities, k=min(TOP, len(self.class_names)))
         return {
             # Repeated for every row: a scalar or [K] output breaks REST's row form and server-side batching.
-            "classes": tf.tile(names[tf.newaxis], [num_images, 1]),
+            "classes": tf.tile(names[tf.newaxis], [tf.shape(embedding)[0], 1]),
             "probabilities": probabilities,
             "prediction": tf.gather(names, tf.argmax(probabilities, axis=-1)),
-            "embedding": embedding,
+            "top_classes": tf.gather(names, top.indices),
+            "top_probabilities": top.values,
         }
+
+
+def _constant(values: np.ndarray, name: str) -> tf.Variable:
+    return tf.Variable(np.asarray(values, np.float32), trainable=False, name=name)
 
 
 def _never_empty(images: tf.Tensor) -> tf.Tensor:
@@ -112,12 +153,20 @@ def _require_float32(encoder: tf.keras.Model) -> None:
             )
 
 
-def _require_fit(encoder, kernel, bias, class_names, image_size) -> None:
-    num_classes = len(class_names)
+def _require_encoder(encoder, familiar, image_size) -> None:
     if encoder.input_shape[1:] not in ((image_size, image_size, 3), (None, None, 3)):
         raise ValueError(f"The encoder takes {encoder.input_shape}, which does not fit an image_size of {image_size}.")
     if len(encoder.output_shape) != 2:
         raise ValueError(f"The encoder returns {encoder.output_shape}; it must return [B, D].")
+    if familiar.references.shape[1:] != encoder.output_shape[1:] or not len(familiar.distances):
+        raise ValueError(
+            f"The features of known images are {familiar.references.shape} with {len(familiar.distances)} distances; "
+            f"they must be [M, {encoder.output_shape[-1]}] with at least one."
+        )
+
+
+def _require_head(encoder, kernel, bias, class_names) -> None:
+    num_classes = len(class_names)
     if num_classes < 2 or len({str(name) for name in class_names}) != num_classes:
         raise ValueError(f"At least two class names, each once, are needed; got {list(class_names)}.")
     if kernel.shape != (encoder.output_shape[-1], num_classes) or bias.shape != (num_classes,):

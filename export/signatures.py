@@ -9,42 +9,65 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from bitkeras.data.preprocess import preprocess
+from export.decoding import blanked, decode_rows, encoded_in_example
 from export.servable import Servable
-
-# Below ten, a batch of 16 photographs of 500x375 is decoded at half the speed.
-PARALLEL_DECODES = 16
 
 
 def serving_default(servable: Servable):
-    """Encoded images, string [B] (JPEG, PNG or BMP of 24 bits) -> `Servable.classify`.
+    """Encoded images, string [B] (JPEG, PNG or BMP of 24 bits) -> `Servable.answer`, and `status` of each.
 
     Read as in training: turned as Exif says, transparency on white. One that is broken, larger than
-    `decoding.MAX_PIXELS` or of another format fails the whole request with INVALID_ARGUMENT.
+    `decoding.MAX_PIXELS` or of another format has an empty row and the status "unreadable".
     """
 
     # `image_bytes`: Vertex AI wants the suffix for base64 input. No output carries it: TF Serving would answer base64.
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")], autograph=False)
-    def classify_encoded(image_bytes):
-        return servable.classify(decode_batch(image_bytes, servable.image_size))
+    def answer_encoded(image_bytes):
+        images, is_readable = decode_rows(image_bytes, servable.image_size)
+        return blanked(servable.answer(images), is_readable)
 
-    return classify_encoded
+    return answer_encoded
+
+
+def examples(servable: Servable):
+    """Serialised tf.Examples, string [B], with the image in `image/encoded` -> as `serving_default`.
+
+    What TFX's components send, and what `bitkeras ingest` writes.
+    """
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")], autograph=False)
+    def answer_examples(examples):
+        images, is_readable = decode_rows(examples, servable.image_size, encoded_of=encoded_in_example)
+        return blanked(servable.answer(images), is_readable)
+
+    return answer_examples
+
+
+def embed(servable: Servable):
+    """Encoded images, string [B] -> `embedding` and `status` alone."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")], autograph=False)
+    def embed_encoded(image_bytes):
+        images, is_readable = decode_rows(image_bytes, servable.image_size)
+        return blanked({"embedding": servable.embed(images)}, is_readable)
+
+    return embed_encoded
 
 
 def pixels(servable: Servable):
-    """Prepared images, float32 [B, S, S, 3] in [-1, 1] -> `Servable.classify`.
+    """Prepared images, float32 [B, S, S, 3] in [-1, 1] -> `Servable.answer`.
 
     For callers that decode themselves, and for converters (ONNX, OpenVINO) that know no image decoder.
     """
 
     @tf.function(input_signature=[servable.pixels_spec], autograph=False)
-    def classify_pixels(images):
-        return servable.classify(images)
+    def answer_pixels(images):
+        return servable.answer(images)
 
-    return classify_pixels
+    return answer_pixels
 
 
-SIGNATURES = {"serving_default": serving_default, "pixels": pixels}
+SIGNATURES = {"serving_default": serving_default, "examples": examples, "embed": embed, "pixels": pixels}
 
 
 def build_signatures(servable: Servable) -> dict:
@@ -63,13 +86,3 @@ def describe(signature) -> dict[str, dict]:
     inputs = {spec.name: spec for spec in signature.structured_input_signature[0]}
     inputs.update(signature.structured_input_signature[1])
     return {"inputs": specs(inputs), "outputs": specs(signature.structured_outputs)}
-
-
-def decode_batch(image_bytes: tf.Tensor, image_size: int) -> tf.Tensor:
-    """Encoded images, string [B] with B >= 0 -> float32 [B, S, S, 3] in [-1, 1]."""
-    return tf.map_fn(
-        lambda encoded: preprocess(encoded, image_size),
-        image_bytes,
-        parallel_iterations=PARALLEL_DECODES,
-        fn_output_signature=tf.TensorSpec([image_size, image_size, 3], tf.float32),
-    )

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from bitkeras.data.preprocess import preprocess
 from bitkeras.errors import UserError
+from bitkeras.evaluation.novelty import Familiar, novelty
 from export.checks import CHECKS, Answer, Expected
 from export.servable import Servable
 
@@ -37,7 +38,15 @@ def expected_answer(servable: Servable, images: Sequence[bytes]) -> Expected:
     logits = embedding.astype(np.float64) @ servable.head_kernel.numpy() + servable.head_bias.numpy()
     exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
     probabilities = exponentials / exponentials.sum(axis=-1, keepdims=True)
-    return Expected(servable.class_names, pixels, probabilities.astype(np.float32), embedding)
+    familiar = Familiar(servable.references.numpy(), servable.distances.numpy())
+    return Expected(
+        class_names=servable.class_names,
+        pixels=pixels,
+        probabilities=probabilities.astype(np.float32),
+        embedding=embedding,
+        ood_score=novelty(familiar, embedding),
+        ood_step=1 / len(familiar.distances),
+    )
 
 
 def validate(saved_model_dir: str | Path, *, images: Sequence[bytes], expected: Expected) -> Answer:

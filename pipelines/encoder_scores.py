@@ -17,6 +17,7 @@ from bitkeras.evaluation.baselines import majority_baseline, pixel_baseline
 from bitkeras.evaluation.features import encode
 from bitkeras.evaluation.knn import knn_balanced_accuracy
 from bitkeras.evaluation.metrics import score_row
+from bitkeras.evaluation.novelty import fit_familiar
 from bitkeras.evaluation.probe import ProbeResult, probe_probabilities, train_linear_probe
 from bitkeras.files import written_atomically
 from pipelines.encoders import build_encoder, calibrate, load_start
@@ -138,13 +139,16 @@ class EncoderScores:
     def _score(self, name: str, predictions: np.ndarray) -> dict:
         return score_row(name, self.labels["test"], predictions, groups=self.groups, seed=self.options["seed"])
 
-    def save_probe(self, path: Path, result: ProbeResult) -> None:
+    def save_probe(self, path: Path, features: dict[str, np.ndarray], result: ProbeResult) -> None:
         """The best trial's classifier, with what a server must know to use it."""
+        familiar = fit_familiar(features["probe_train"], features["probe_val"], seed=self.options["seed"])
         with written_atomically(path) as beside:
             np.savez(
                 beside,
                 kernel=result.kernels[result.best_trial],
                 bias=result.biases[result.best_trial],
+                references=familiar.references,
+                distances=familiar.distances,
                 class_names=np.array(self.source.class_names),
                 image_size=self.config["image_size"],
             )

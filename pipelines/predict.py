@@ -1,7 +1,7 @@
 """Ask a pushed SavedModel about images.
 
-The images follow the flags: --push_dir=DIR IMAGE [IMAGE ...]. Only the SavedModel is used, as a server would. The
-probabilities are not calibrated: the probe's focal loss makes them too even. One broken image refuses them all.
+The images follow the flags: --push_dir=DIR IMAGE [IMAGE ...]. Only the SavedModel is used, as a server would. One
+broken image refuses them all.
 """
 
 from __future__ import annotations

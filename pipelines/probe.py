@@ -153,7 +153,7 @@ def probe(
     kernel, bias = result.kernels[result.best_trial], result.biases[result.best_trial]
     card = write_card(results.path, scores, features, result)
     rows[0].update({area: card["overall"][area]["value"] for area in ("roc_auc", "pr_auc")})
-    scores.save_probe(results.path / "probe.npz", result)
+    scores.save_probe(results.path / "probe.npz", features, result)
     scores.save_predictions(results.path / "predictions.csv", probe_probabilities(features["test"], kernel, bias))
     run.write_json(results.path / "scores.json", rows)
     write_hparams(run.tensorboard_path / "hparams", config, probe_scores(name, rows[0]), step=config["epochs"])

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from bitkeras.errors import UserError
+from bitkeras.evaluation.novelty import Familiar
 from bitkeras.runs import RunFolder
 from export.push import MANIFEST, push
 from export.servable import Servable
@@ -63,10 +64,16 @@ def push_run(
     source, split = find_probed_split(run, RunFolder(run.path / name), source, options)
     test = split.indices("test")[:check_images]
     with np.load(probe_path) as probe:
+        if "references" not in probe:
+            raise UserError(
+                f"The probe {probe_path.parent} is of an earlier version and lacks what the out-of-distribution score "
+                "is made of; run `bitkeras probe` under another --name and push that."
+            )
         servable = Servable(
             tf.keras.models.load_model(encoder_path),
             probe["kernel"],
             probe["bias"],
+            familiar=Familiar(probe["references"], probe["distances"]),
             class_names=[str(name) for name in probe["class_names"]],
             image_size=int(probe["image_size"]),
         )

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from bitkeras.evaluation.novelty import Familiar, fit_familiar
 from export.servable import Servable
 
 IMAGE_SIZE = 32
@@ -31,7 +32,13 @@ def build_encoder(*, bn_training=None, dtype="float32") -> tf.keras.Model:
 def build_servable(encoder=None) -> Servable:
     rng = np.random.default_rng(0)
     kernel, bias = rng.normal(size=[8, 3]).astype(np.float32), np.array([0.1, -0.2, 0.3], np.float32)
-    return Servable(encoder or build_encoder(), kernel, bias, class_names=CLASS_NAMES, image_size=IMAGE_SIZE)
+    names = {"class_names": CLASS_NAMES, "image_size": IMAGE_SIZE}
+    return Servable(encoder or build_encoder(), kernel, bias, familiar=made_familiar(), **names)
+
+
+def made_familiar() -> Familiar:
+    rng = np.random.default_rng(1)
+    return fit_familiar(*(rng.normal(0.3, 0.2, [count, 8]).astype(np.float32) for count in (40, 200)))
 
 
 def picture(height: int, width: int, *, seed: int, channels: int = 3) -> np.ndarray:

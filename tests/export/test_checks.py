@@ -18,7 +18,8 @@ def expected():
     rng = np.random.default_rng(0)
     probabilities = rng.dirichlet(np.ones(3), N).astype(np.float32)
     pixels = np.zeros([N, IMAGE_SIZE, IMAGE_SIZE, 3], np.float32)
-    return Expected(CLASS_NAMES, pixels, probabilities, rng.normal(0, 50, [N, 8]).astype(np.float32))
+    embedding = rng.normal(0, 50, [N, 8]).astype(np.float32)
+    return Expected(CLASS_NAMES, pixels, probabilities, embedding, np.linspace(0, 1, N, dtype=np.float32), 0.01)
 
 
 @pytest.fixture()
@@ -28,8 +29,12 @@ def answer(expected):
         "probabilities": expected.probabilities,
         "prediction": np.array(CLASS_NAMES)[expected.probabilities.argmax(axis=-1)],
         "embedding": expected.embedding,
+        "ood_score": expected.ood_score,
     }
-    runs = {run: copy.deepcopy(outputs) for run in ("batch", "alone", "pixels")}
+    runs = {run: copy.deepcopy(outputs) for run in ("batch", "alone", "pixels", "examples", "embed")}
+    empty = {name: np.zeros_like(values[:1]) for name, values in outputs.items()}
+    runs["damaged"] = {name: np.concatenate([empty[name], values, empty[name]]) for name, values in outputs.items()}
+    runs["damaged"]["status"] = np.array(["unreadable", *["ok"] * N, "unreadable"])
     runs["call"] = {"embedding": expected.embedding.copy()}
     specs = {"embedding": {"dtype": "float32", "shape": [None, 8]}, "prediction": {"dtype": "string", "shape": [None]}}
     ops = {"serving_default": ["DecodeImage", "ReadVariableOp", "Assert"], "pixels": ["ReadVariableOp"]}
@@ -52,7 +57,7 @@ def test_swapped_class_names_are_found(answer, expected, run):
     assert run in faults(answer, expected)["class names"]
 
 
-@pytest.mark.parametrize("run", ["batch", "pixels"])
+@pytest.mark.parametrize("run", ["batch", "pixels", "examples"])
 def test_the_worst_image_and_its_distance_are_named(answer, expected, run):
     answer.outputs[run]["probabilities"][1, 0] += 2e-4
     answer.outputs[run]["probabilities"][3, 2] -= 5e-3
@@ -85,6 +90,23 @@ def test_dependence_on_batch_mates_is_found(answer, expected):
     answer.outputs["alone"]["embedding"][1] *= 1.1
     found = faults(answer, expected)
     assert list(found) == ["images alone"] and "alone differs from the same in a batch" in found["images alone"]
+
+
+def test_a_damaged_image_that_changes_others_or_has_an_answer_is_found(answer, expected):
+    damaged = answer.outputs["damaged"]
+    damaged["embedding"][2] *= 1.1
+    assert "differs from a sound batch" in faults(answer, expected)["damaged images"]
+    damaged["embedding"][0] = 1
+    assert faults(answer, expected)["damaged images"] == "rows that are no image are not empty"
+    damaged["status"][-1] = "ok"
+    assert "have the statuses" in faults(answer, expected)["damaged images"]
+
+
+def test_the_ood_score_may_move_by_one_image_and_no_more(answer, expected):
+    answer.outputs["pixels"]["ood_score"][2] += 0.01
+    assert faults(answer, expected) == {}
+    answer.outputs["pixels"]["ood_score"][2] += 0.01
+    assert "differs from NumPy" in faults(answer, expected)["out-of-distribution score"]
 
 
 def test_sums_and_negative_probabilities_are_found(answer, expected):
