@@ -24,3 +24,9 @@ class Interrupted(Exception):
 def first_line(error: Exception) -> str:
     """What an error of TensorFlow says, without the page behind it."""
     return (str(getattr(error, "message", error)).splitlines() or [type(error).__name__])[0]
+
+
+class Refused(UserError):
+    """A model did not pass the gate before it is published; nothing was wrong with the command."""
+
+    exit_status = 3

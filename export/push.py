@@ -16,9 +16,18 @@ from bitkeras.errors import UserError
 from export import validation, versions
 from export.servable import Servable
 from export.signatures import build_signatures, describe
+from export.warmup import write_warmup
 
 # TF Serving and tf.saved_model.load ignore this folder.
 MANIFEST = Path("assets.extra", "export_manifest.json")
+MODEL_CARD = Path("assets.extra", "model_card.md")
+# What the export itself knows of a model.
+FACTS = ("class_names", "image_size", "num_features", "preprocessing", "signatures", "signature_def_hash")
+FACTS += ("has_warmup", "tensorflow")
+PREPROCESSING = (
+    "decoded as a viewer shows it (Exif orientation, transparency on white, CMYK), squeezed to {size}x{size} px by an "
+    "antialiased triangle filter, scaled to [-1, 1]; done inside the model"
+)
 
 
 def push(
@@ -49,36 +58,64 @@ def push(
         raise UserError("No image was given to check the model with; pass at least one real JPEG or PNG.")
     if version is not None:
         versions.require_free(push_dir, version)  # before the minutes a large model takes
-    json.dumps(manifest or {})
+    require_own_names(manifest or {})
     staged = versions.stage(push_dir)
     try:
-        with _full_disk_told(push_dir):
-            expected = validation.expected_answer(servable, images)
-            write_model(servable, staged, manifest=manifest or {})
-            validation.validate(staged, images=images, expected=expected)
+        with full_disk_told(push_dir):
+            facts = export_model(servable, staged, images=images)
+            seal(staged, {**(manifest or {}), **facts})
             return versions.publish(staged, push_dir, version)
     finally:
         shutil.rmtree(staged, ignore_errors=True)  # renamed away where all went well
 
 
-def write_model(servable: Servable, folder: Path, *, manifest: Mapping) -> None:
-    """The SavedModel with all `SIGNATURES`, and its manifest, into `folder`."""
+def export_model(servable: Servable, folder: Path, *, images: Sequence[bytes]) -> dict:
+    """The SavedModel with all `SIGNATURES` into `folder`, held to Keras' answers in a fresh process.
+
+    Returns:
+      What it is, for the manifest: the keys of `FACTS`.
+
+    Raises:
+      export.validation.ValidationError: the SavedModel does not answer as Keras does.
+    """
+    expected = validation.expected_answer(servable, images)
+    facts = write_model(servable, folder, images=images)
+    validation.validate(folder, images=images, expected=expected)
+    return facts
+
+
+def write_model(servable: Servable, folder: Path, *, images: Sequence[bytes]) -> dict:
+    """The SavedModel, and requests to warm a server up with; returns the keys of `FACTS`."""
     signatures = build_signatures(servable)
     tf.saved_model.save(servable, str(folder), signatures=signatures)
-    facts = {
+    warmed_up = write_warmup(folder, signatures, images)
+    return {
         "class_names": list(servable.class_names),
         "image_size": servable.image_size,
         "num_features": servable.num_features,
+        "preprocessing": PREPROCESSING.format(size=servable.image_size),
         "signatures": {name: describe(signature) for name, signature in signatures.items()},
+        "signature_def_hash": str(tf.saved_model.experimental.read_fingerprint(str(folder)).signature_def_hash),
+        "has_warmup": warmed_up,
         "tensorflow": tf.__version__,
-        "sha256": file_digests(folder),
     }
-    clash = sorted(facts.keys() & manifest.keys())
+
+
+def seal(folder: Path, manifest: Mapping, *, model_card: str | None = None) -> None:
+    """The manifest, with the sha256 of every other file, and the model card; nothing may change after it."""
+    (folder / MANIFEST).parent.mkdir(exist_ok=True)
+    if model_card is not None:
+        (folder / MODEL_CARD).write_text(model_card, encoding="utf-8")
+    sealed = {**manifest, "sha256": file_digests(folder)}
+    (folder / MANIFEST).write_text(json.dumps(sealed, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def require_own_names(manifest: Mapping) -> None:
+    """ValueError where `manifest` is no JSON, or names something that the export itself writes."""
+    json.dumps(manifest)
+    clash = sorted({*FACTS, "sha256"} & manifest.keys())
     if clash:
         raise ValueError(f"The manifest's {', '.join(clash)} are written by the push itself; choose other names.")
-    path = folder / MANIFEST
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps({**manifest, **facts}, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def file_digests(folder: Path) -> dict[str, str]:
@@ -96,7 +133,8 @@ def _sha256(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def _full_disk_told(push_dir: str | Path):
+def full_disk_told(push_dir: str | Path):
+    """Tells a full disk, which TensorFlow reports in several ways, as a UserError."""
     try:
         yield
     except (OSError, tf.errors.ResourceExhaustedError, validation.ValidationError) as error:

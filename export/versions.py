@@ -102,6 +102,29 @@ def publish(staged: Path, push_dir: str | Path, version: int | None = None) -> P
     return target
 
 
+def publish_copy(folder: Path, push_dir: str | Path, version: int | None = None) -> Path:
+    """Publishes a copy of `folder`, as `stage` and `publish` do; nothing stays where it fails."""
+    staged = stage(push_dir)
+    try:
+        shutil.copytree(folder, staged, dirs_exist_ok=True)
+        return publish(staged, push_dir, version)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+
+
+def prune(push_dir: str | Path, keep: int) -> list[int]:
+    """Deletes all but the `keep` highest versions, the oldest first; returns them.
+
+    A version is renamed to a stage first, so that a server never finds half of one.
+    """
+    pruned = list_versions(push_dir)[:-keep]
+    for version in pruned:
+        gone = stage(push_dir)
+        os.rename(version_path(push_dir, version), gone)
+        shutil.rmtree(gone)
+    return pruned
+
+
 def remove_stale_stages(push_dir: Path) -> None:
     """Delete the stages whose process, on this host, is dead."""
     for child in push_dir.iterdir():

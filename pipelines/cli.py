@@ -26,7 +26,7 @@ PRESETS = Path(__file__).parent / "presets"
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Entry point; exits with 0, with 1 for a user's mistake, 2 for a bad flag, 130 or 143 when stopped."""
+    """Entry point; exits with 0, 1 for a user's mistake, 2 for a bad flag, 3 for a refused model, 130 or 143 if stopped."""
     argv = sys.argv[1:] if argv is None else argv
     if not argv or argv[0] in ("--help", "-h", "help"):
         print(usage())
@@ -96,7 +96,7 @@ def _guarded(command: str, arguments: list[str]) -> int:
     except flags.Error as error:
         return _tell(command, f"{str(error).removeprefix('ERROR:: ')}; `bitkeras {command} --help` lists the flags.", 2)
     except (UserError, FloatingPointError) as error:
-        return _tell(command, str(error), 1)
+        return _tell(command, str(error), getattr(error, "exit_status", 1))
     except OSError as error:
         return _tell(
             command, f"{error.filename or 'A file'}: {error.strerror or error}; make room or access and run again.", 1

@@ -1,24 +1,32 @@
-"""Publish a run as a SavedModel.
+"""Publish a run as a SavedModel, if it passes the gate.
 
-It takes encoded image bytes and returns class names, probabilities and the embedding. It is written beside, loaded
-again in a fresh process, compared with Keras on real images of the test part, and then renamed to PUSH_DIR/<integer>.
+As TFX's Trainer, Evaluator, InfraValidator and Pusher do, and in their layouts below RUN_DIR/tfx: the model is exported
+and compared with Keras in a fresh process; the exported model is scored on the test part and held to --floors, to the
+version that is live, and to the limits of latency and size; a server is started on it and asked; and only then a
+copy is renamed to PUSH_DIR/<integer>. A model that is refused leaves the live one as it is, and the exit code is 3.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
-from bitkeras.errors import UserError
+import bitkeras
+from bitkeras.data import ImageSource
+from bitkeras.errors import Refused, UserError
 from bitkeras.evaluation.novelty import Familiar
 from bitkeras.runs import RunFolder
-from export.push import MANIFEST, push
+from export.artifacts import Execution
+from export.model_card import model_card
+from export.push import MANIFEST, export_model, full_disk_told, seal
 from export.servable import Servable
-from export.versions import latest_version, list_versions, version_path
+from export.versions import latest_version, list_versions, prune, publish_copy, require_free, version_path
 from pipelines.command_flags import CommandFlags
+from pipelines.gate import Candidate, Gate, evaluate, infra_verdict
 from pipelines.images import read_image
 from pipelines.probe import find_probed_split, probed_encoder_path, read_probed, require_finished
 from pipelines.runtime import say
@@ -30,46 +38,109 @@ FLAGS.text("push_dir", None, "The folder a server watches; the version appears i
 FLAGS.integer("version", None, "An integer that is free; none: the highest + 1.", at_least=1)
 FLAGS.text("data_dir", None, "Where the images are now; none: where pre-training found them.")
 FLAGS.integer("check_images", 16, "Real images the SavedModel must answer as Keras does.", at_least=1)
+FLAGS.text("floors", "", "Test scores it must reach, such as balanced_accuracy=0.4,mel.sensitivity=0.3.")
+FLAGS.switch("allow_loss", False, "Publish it even where the live version is resolved to be better on this test part.")
+FLAGS.number("max_latency_ms", None, "Of one image on this machine, median; none: any.")
+FLAGS.number("max_mb", None, "Of all files of the SavedModel; none: any.")
+FLAGS.switch("infra_validate", True, "Start a server on the model and ask it before it is published.")
+FLAGS.integer("keep", None, "Delete all but so many versions afterwards, the oldest first; none: none.", at_least=1)
+FLAGS.text("pipeline_root", None, "Where the TFX-style artifacts go; none: RUN_DIR/tfx.")
+
+_GATE = ("floors", "allow_loss", "max_latency_ms", "max_mb")
 
 
 def main(_) -> None:
     """Flags become plain arguments."""
-    options = FLAGS.values(without=["run_dir", "name"])
-    push_run(RunFolder(FLAGS.run_dir), FLAGS.name, **options)
+    options = FLAGS.values(without=["run_dir", "name", *_GATE])
+    push_run(RunFolder(FLAGS.run_dir), FLAGS.name, gate=Gate(**FLAGS.values(only=_GATE)), **options)
 
 
 def push_run(
-    run: RunFolder, name: str, *, push_dir: str, version: int | None, data_dir: str | None, check_images: int
+    run: RunFolder,
+    name: str,
+    *,
+    gate: Gate,
+    push_dir: str,
+    version: int | None,
+    data_dir: str | None,
+    check_images: int,
+    infra_validate: bool,
+    keep: int | None,
+    pipeline_root: str | None,
 ) -> None:
-    """Publishes encoder and probe of a run.
+    """Publishes encoder and probe of a run, if they pass `gate`.
 
     Raises:
       UserError: the run is not finished or not probed, or the folder cannot be used.
+      Refused: a line of the gate was not met.
     """
-    config = run.config()
+    config, probe_path = run.config(), run.path / name / "probe.npz"
     require_finished(run)
-    probe_path = run.path / name / "probe.npz"
     if not (run.path / name / "report.md").exists():
         raise UserError(
             f"The run {run.path} has no finished probe {name!r}; run `bitkeras probe --run_dir={run.path} "
             f"--name={name}` first."
         )
     encoder_path = probed_encoder_path(run, name)
-    contents = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (encoder_path, probe_path)}
+    contents = {path.name: _sha256(path) for path in (encoder_path, probe_path)}
     if already_pushed(push_dir, version, contents):
         say(f"{version_path(push_dir, version)} already holds this encoder and probe; nothing to do.")
         return
-    options = RunFolder(run.path / name).config()
-    source, _ = read_probed(run, RunFolder(run.path / name), options, data_dir or options["data_dir"])
-    source, split = find_probed_split(run, RunFolder(run.path / name), source, options)
-    test = split.indices("test")[:check_images]
+    if version is not None:
+        require_free(push_dir, version)
+    results = RunFolder(run.path / name)
+    options = results.config()
+    source, _ = read_probed(run, results, options, data_dir or options["data_dir"])
+    source, split = find_probed_split(run, results, source, options)
+    test = split.indices("test")
+    servable = build_servable(encoder_path, probe_path)
+    execution = Execution(pipeline_root or run.path / "tfx")
+    with full_disk_told(push_dir):
+        say(f"writing the SavedModel to {execution.model} and comparing it with Keras in a fresh process")
+        images = [read_image(source, index) for index in test[:check_images]]
+        facts = export_model(servable, execution.model, images=images)
+        candidate = Candidate(execution.model, source, test)
+        verdicts = evaluate(candidate, gate, push_dir)
+        execution.write_json(execution.evaluation / "card.json", candidate.card)
+        manifest = {
+            **{"config": config, "probe": options, "data": data_facts(source, test, results, run)},
+            **{"scores": json.loads((results.path / "scores.json").read_text())[0]},
+            **{"metrics": candidate.card["overall"], "made_from_sha256": contents},
+            **{"versions": {"bitkeras": bitkeras.__version__, "tensorflow": tf.__version__, "numpy": np.__version__}},
+            **facts,
+        }
+        name_of_model = Path(push_dir).absolute().name
+        seal(execution.model, manifest, model_card=model_card(name_of_model, card=candidate.card, manifest=manifest))
+        tell_verdicts(verdicts)
+        passed = all(verdict.passed for verdict in verdicts)
+        execution.bless(passed, {"blessed": int(passed), "lines": [verdict.line for verdict in verdicts]})
+        require_passed(verdicts, push_dir)
+        if infra_validate:
+            verdict = infra_verdict(execution.model, images)
+            tell_verdicts([verdict])
+            execution.bless_infra(verdict.passed, {"blessed": int(verdict.passed), "lines": [verdict.line]})
+            require_passed([verdict], push_dir)
+        published = publish_copy(execution.model, push_dir, version)
+        execution.record_pushed(published)
+    say(f"pushed {published}; ask it: bitkeras predict --push_dir={push_dir} IMAGE")
+    if keep is not None:
+        pruned = prune(push_dir, keep)
+        say(f"deleted the versions {', '.join(map(str, pruned))}" if pruned else "no version was old enough to delete")
+
+
+def build_servable(encoder_path: Path, probe_path: Path) -> Servable:
+    """What is exported, from the files of a probe.
+
+    Raises:
+      UserError: the probe is of a version of bitkeras that kept less of it.
+    """
     with np.load(probe_path) as probe:
         if "references" not in probe:
             raise UserError(
                 f"The probe {probe_path.parent} is of an earlier version and lacks what the out-of-distribution score "
                 "is made of; run `bitkeras probe` under another --name and push that."
             )
-        servable = Servable(
+        return Servable(
             tf.keras.models.load_model(encoder_path),
             probe["kernel"],
             probe["bias"],
@@ -77,12 +148,32 @@ def push_run(
             class_names=[str(name) for name in probe["class_names"]],
             image_size=int(probe["image_size"]),
         )
-    say(f"writing the SavedModel and comparing it with Keras on {len(test)} images in a fresh process")
-    scores = json.loads((run.path / name / "scores.json").read_text())
-    manifest = {"config": config, "scores": scores[0], "made_from_sha256": contents}
-    images = [read_image(source, index) for index in test]
-    published = push(servable, push_dir=push_dir, images=images, version=version, manifest=manifest)
-    say(f"pushed {published}; ask it: bitkeras predict --push_dir={push_dir} IMAGE")
+
+
+def data_facts(source: ImageSource, test: np.ndarray, results: RunFolder, run: RunFolder) -> dict:
+    """What the model was scored on, with checksums that change with any image or part."""
+    digest = hashlib.sha256()
+    for index in test:
+        digest.update(str(source.image_ids[index]).encode())
+        digest.update(hashlib.sha256(read_image(source, index)).digest())
+    split_path = results.split_path if results.split_path.exists() else run.split_path
+    checksums = {"test_images_sha256": digest.hexdigest(), "split_sha256": _sha256(split_path)}
+    return {"name": source.name, "num_test_images": len(test), **checksums}
+
+
+def tell_verdicts(verdicts) -> None:
+    """One line each."""
+    for verdict in verdicts:
+        say(f"  {'passed ' if verdict.passed else 'REFUSED'}  {verdict.line}")
+
+
+def require_passed(verdicts, push_dir: str) -> None:
+    """Refused, with the lines that were not met."""
+    missed = [verdict.line for verdict in verdicts if not verdict.passed]
+    if missed:
+        live = latest_version(push_dir)
+        left = f"version {live} stays live" if live else "nothing is live"
+        raise Refused(f"The model was not published: {'; '.join(missed)}. {left.capitalize()} in {push_dir}.")
 
 
 def already_pushed(push_dir: str, version: int | None, contents: dict[str, str]) -> bool:
@@ -91,6 +182,10 @@ def already_pushed(push_dir: str, version: int | None, contents: dict[str, str])
         return False
     manifest = version_path(push_dir, version) / MANIFEST
     return manifest.is_file() and json.loads(manifest.read_text()).get("made_from_sha256") == contents
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 if __name__ == "__main__":

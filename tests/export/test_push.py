@@ -118,19 +118,21 @@ def test_other_errors_of_the_system_pass_through(servable, images, tmp_path, mon
     assert os.listdir(tmp_path) == []
 
 
-def save_other_weights(servable, folder, write):
+def save_other_weights(servable, folder, write, images):
     kernel = servable.encoder.layers[1].kernel
     kernel.assign_add(tf.fill(kernel.shape, 0.01))
-    write(servable, folder, manifest={})
+    facts = write(servable, folder, images=images)
     kernel.assign_sub(tf.fill(kernel.shape, 0.01))
+    return facts
 
 
-def damage_the_file(servable, folder, write):
-    write(servable, folder, manifest={})
+def damage_the_file(servable, folder, write, images):
+    facts = write(servable, folder, images=images)
     path = folder / "variables" / "variables.data-00000-of-00001"
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 0xFF
     path.write_bytes(content)
+    return facts
 
 
 @pytest.mark.slow
@@ -143,7 +145,9 @@ def damage_the_file(servable, folder, write):
 )
 def test_wrong_weights_are_not_published(images, tmp_path, monkeypatch, fault, message):
     write = push_module.write_model
-    monkeypatch.setattr(push_module, "write_model", lambda servable, folder, **_: fault(servable, folder, write))
+    monkeypatch.setattr(
+        push_module, "write_model", lambda servable, folder, images: fault(servable, folder, write, images)
+    )
     with pytest.raises(validation.ValidationError, match=message):
         push(build_servable(), push_dir=tmp_path, images=images)
     assert os.listdir(tmp_path) == []
@@ -177,10 +181,11 @@ def test_a_version_published_during_a_push_is_kept_and_the_next_is_taken(servabl
     write = push_module.write_model
 
     def write_while_another_publishes(servable, folder, **options):
-        write(servable, folder, **options)
+        facts = write(servable, folder, **options)
         other = versions.stage(tmp_path)
         (other / "saved_model.pb").write_text("of another push")
         versions.publish(other, tmp_path)
+        return facts
 
     monkeypatch.setattr(push_module, "write_model", write_while_another_publishes)
     assert push(servable, push_dir=tmp_path, images=images) == tmp_path / "2"

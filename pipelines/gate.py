@@ -1,0 +1,122 @@
+"""Whether an exported model may be published: its test scores, the live version, latency, size, and a server."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from bitkeras.data import ImageSource
+from bitkeras.errors import UserError
+from bitkeras.evaluation.answers import Answers
+from bitkeras.evaluation.card import clinical_card
+from bitkeras.evaluation.comparison import paired_differences
+from export.evaluate import ExportedModel
+from export.gate import Verdict, judge_difference, judge_floors, judge_limit, parse_floors
+from export.push import MANIFEST
+from export.versions import latest_version, version_path
+from pipelines.images import read_image
+from pipelines.runtime import say
+
+_COMPARED = "balanced_accuracy"
+
+
+@dataclasses.dataclass(frozen=True)
+class Gate:
+    """The flags of the gate: `bitkeras push --help` explains them."""
+
+    floors: str = ""
+    allow_loss: bool = False
+    max_latency_ms: float | None = None
+    max_mb: float | None = None
+
+
+class Candidate:
+    """An exported model and what it answers on the test part.
+
+    Args:
+      folder: of the SavedModel.
+      source: the images.
+      test: int [N], indices of the test part.
+    """
+
+    def __init__(self, folder: Path, source: ImageSource, test: np.ndarray):
+        self.source, self.test = source, test
+        self.model = ExportedModel(folder, self.image)
+        self.answers = self.answers_of(self.model)
+        facts = {name: values[test] for name, values in source.facts.items()}
+        self.card = clinical_card(self.answers, facts=facts)
+
+    @property
+    def image(self) -> bytes:
+        """The first test image."""
+        return read_image(self.source, self.test[0])
+
+    def answers_of(self, model: ExportedModel) -> Answers:
+        """What a model answers on the test part."""
+        bar = tqdm(total=len(self.test), desc="test images", disable=None, leave=False)
+        with bar:
+            probabilities = model.probabilities(
+                functools.partial(read_image, self.source),
+                self.test,
+                progress=lambda done, _: bar.update(done - bar.n),
+            )
+        source, test = self.source, self.test
+        groups = None if source.groups is None else source.groups[test]
+        names = tuple(source.class_names)
+        if names != model.class_names:
+            raise UserError(
+                f"{model.folder} knows the classes {', '.join(model.class_names)}, and the test part has "
+                f"{', '.join(names)}."
+            )
+        return Answers(source.image_ids[test], source.labels[test], names, probabilities[np.newaxis], groups=groups)
+
+
+def evaluate(candidate: Candidate, gate: Gate, push_dir: str) -> list[Verdict]:
+    """The lines of the gate but the server's, each with its number."""
+    score = candidate.card["overall"][_COMPARED]
+    low, high = score["interval"]
+    say(
+        f"exported model on {len(candidate.test)} test images: {_COMPARED} {score['value']:.3f} [{low:.3f}, {high:.3f}]"
+    )
+    verdicts = judge_floors(candidate.card, parse_floors(gate.floors, candidate.card))
+    live = latest_version(push_dir)
+    if live is not None and not gate.allow_loss:
+        verdicts.append(_against_live(candidate, version_path(push_dir), live))
+    if gate.max_latency_ms is not None:
+        latency = candidate.model.latency_ms(candidate.image)
+        verdicts.append(judge_limit("latency of one image", latency, "ms", gate.max_latency_ms))
+    if gate.max_mb is not None:
+        verdicts.append(judge_limit("size", candidate.model.size_mb(), "MB", gate.max_mb))
+    return verdicts
+
+
+def _against_live(candidate: Candidate, folder: Path, version: int) -> Verdict:
+    try:
+        live = candidate.answers_of(ExportedModel(folder, candidate.image))
+    except (UserError, OSError, KeyError) as error:
+        return Verdict(
+            f"the live version {version} cannot be compared with ({error}); --allow_loss goes without", False
+        )
+    _tell_other_split(candidate, folder, version)
+    answers = {"new": candidate.answers, "live": live}
+    (row,) = paired_differences(answers, [("new", "live")], metrics=[_COMPARED])
+    return judge_difference(row, version)
+
+
+def _tell_other_split(candidate: Candidate, folder: Path, version: int) -> None:
+    manifest = folder / MANIFEST
+    if not manifest.is_file():
+        return
+    known = json.loads(manifest.read_text(encoding="utf-8")).get("data", {})
+    if known.get("num_test_images") not in (None, len(candidate.test)):
+        say(f"the live version {version} had another test part and may have been trained on images of this one")
+
+
+def infra_verdict(folder: Path, images: list[bytes]) -> Verdict:
+    """A server is started on the model in a process of its own and asked about `images`."""
+    raise NotImplementedError
