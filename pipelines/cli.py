@@ -18,6 +18,8 @@ COMMANDS = {
     "probe": "Score a pre-trained encoder: kNN, linear probe, baselines, t-SNE, report.",
     "push": "Publish encoder and probe as a versioned SavedModel.",
     "predict": "Ask a pushed SavedModel for the class of image files.",
+    "serve": "Answer requests by TensorFlow Serving's protocol, for laptops and tests.",
+    "serving_config": "Write the configuration of TensorFlow Serving for pushed models.",
     "ingest": "Turn an archive of images into TFRecords, on one machine or a cluster.",
     "embed": "Compute the features of an archive of images, likewise.",
     "benchmark": "Measure how fast this machine trains, and what holds it back.",
@@ -43,7 +45,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def usage() -> str:
     """What `bitkeras --help` prints."""
-    listed = "\n".join(f"  {name:<12}{what}" for name, what in COMMANDS.items())
+    listed = "\n".join(f"  {name:<16}{what}" for name, what in COMMANDS.items())
     presets = ", ".join(_preset_names())
     return (
         "usage: bitkeras COMMAND [--flag=value ...]\n\n"
