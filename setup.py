@@ -18,6 +18,8 @@ def read_version():
 BEAM = ["apache-beam>=2.69,<2.73"]
 # pydicom 3, which decodes single frames, is for Python 3.10 and later.
 DICOM = ["pydicom>=3,<4; python_version >= '3.10'", "imagecodecs; python_version >= '3.10'"]
+# 2.15.1 is the one for TensorFlow 2.15; it names the distribution `tensorflow`, not tensorflow-cpu.
+SERVE = ["tensorflow-serving-api==2.15.1", "grpcio"]
 
 setup(
     name="bitkeras",
@@ -34,6 +36,8 @@ setup(
         "tensorflow-addons==0.23.0",
         # TensorFlow Addons' TQDMProgressBar needs tqdm and does not declare it.
         "tqdm",
+        # The client of model servers; tensorflow-datasets and TensorBoard bring it along.
+        "requests",
         "numpy<2",
         # Reads TIFF, GIF and the BMPs that TensorFlow does not; 10.1 tells transparency.
         "pillow>=10.1",
@@ -50,7 +54,8 @@ setup(
         "gpu": ["tensorflow[and-cuda]==2.15.1"],
         "beam": BEAM,
         "dicom": DICOM,
-        "dev": ["pytest", "pytest-timeout", "pytest-xdist", "ruff", *BEAM, *DICOM],
+        "serve": SERVE,
+        "dev": ["pytest", "pytest-timeout", "pytest-xdist", "ruff", *BEAM, *DICOM, *SERVE],
     },
     entry_points={"console_scripts": ["bitkeras = pipelines.cli:main"]},
 )

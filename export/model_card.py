@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-_LIMITS = """Research software: its predictions are no diagnosis, and it is not a medical device. It was tested on {images}
-of one data set, so other cameras, clinics, skins and diseases are unknown ground; an `ood_score` near 1 says that an
-image is unlike the known ones, and a low one promises nothing. It always names one of its classes, also where none is right.
-Probabilities were calibrated on the validation part of the same data set. Scores by class and subgroup are below;
-where an interval is wide, the test part says little."""
+_LIMITS = """Research software: its predictions are no diagnosis, and it is not a medical device. It was tested on
+{images} of one data set, so other cameras, clinics, skins and diseases are unknown ground; an `ood_score` near 1 says
+that an image is unlike the known ones, and a low one promises nothing. It always names one of its classes, also where
+none is right. Probabilities were calibrated on the validation part of the same data set. Scores by class and subgroup
+are below; where an interval is wide, the test part says little."""
 
 
 def model_card(name: str, *, card: Mapping | None, manifest: Mapping) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
 
 from bitkeras.data.conversion import decodable
 from bitkeras.errors import UserError
+from export.decoding import READABLE
 from export.versions import latest_version, list_versions
 
 BATCH_SIZE = 16
@@ -26,9 +28,7 @@ def predict_files(version_dir: str | Path, paths: Sequence[str | Path]) -> list[
     """
     serve = _load(Path(version_dir))
     paths = [Path(path) for path in paths]
-    for path in paths:
-        if not path.is_file():
-            raise UserError(f"The image {path} does not exist or is not a file; pass paths of image files.")
+    require_files(paths)
     answers = []
     for start in range(0, len(paths), BATCH_SIZE):
         answers.extend(_predict_batch(serve, paths[start : start + BATCH_SIZE]))
@@ -51,27 +51,49 @@ def _load(version_dir: Path):
 
 
 def _predict_batch(serve, paths: list[Path]) -> list[dict]:
-    answer = serve(image_bytes=tf.constant([_read(path) for path in paths]))
-    for path, status in zip(paths, answer["status"].numpy()):
-        if status != b"ok":
+    answer = serve(image_bytes=tf.constant([read_encoded(path) for path in paths]))
+    return as_answers(paths, {name: to_numpy(tensor) for name, tensor in answer.items()})
+
+
+def as_answers(paths: Sequence[Path], outputs: Mapping[str, np.ndarray]) -> list[dict]:
+    """The outputs of `serving_default` for the images of `paths` -> a dict a file, as in `predict_files`.
+
+    Raises:
+      UserError: the model could not read one of them.
+    """
+    for path, status in zip(paths, outputs["status"].tolist()):
+        if status != READABLE:
             raise UserError(f"The file {path} is broken or no image; pass files that open in a viewer.")
-    classes = [name.decode("utf-8") for name in answer["classes"][0].numpy()]
+    classes = outputs["classes"][0].tolist()
     return [
         {
             "path": str(path),
-            "prediction": prediction.decode("utf-8"),
-            "probabilities": dict(zip(classes, probabilities.tolist())),
-            "ood_score": float(ood_score),
-            "embedding": embedding.tolist(),
+            "prediction": prediction,
+            "probabilities": dict(zip(classes, probabilities)),
+            "ood_score": ood_score,
+            "embedding": embedding,
         }
         for path, prediction, probabilities, ood_score, embedding in zip(
-            paths, *(answer[name].numpy() for name in ("prediction", "probabilities", "ood_score", "embedding"))
+            paths, *(outputs[name].tolist() for name in ("prediction", "probabilities", "ood_score", "embedding"))
         )
     ]
 
 
-def _read(path: Path) -> bytes:
-    """The file, made PNG where it is of a kind that the SavedModel does not take."""
+def to_numpy(tensor: tf.Tensor) -> np.ndarray:
+    """As an array; strings as unicode."""
+    array = tensor.numpy()
+    return np.char.decode(array.astype("S"), "utf-8") if array.dtype == object else array
+
+
+def require_files(paths: Sequence[Path]) -> None:
+    """UserError naming the first that is no file."""
+    for path in paths:
+        if not path.is_file():
+            raise UserError(f"The image {path} does not exist or is not a file; pass paths of image files.")
+
+
+def read_encoded(path: Path) -> bytes:
+    """The file, made PNG where it is of a kind that the SavedModel does not take; UserError where it is no image."""
     try:
         return decodable(path.read_bytes())
     except ValueError as error:

@@ -17,7 +17,12 @@ COMMANDS = {
     "pretrain": "Train a BiT network by SimSiam, or another method, on unlabelled images.",
     "probe": "Score a pre-trained encoder: kNN, linear probe, baselines, t-SNE, report.",
     "push": "Publish encoder and probe as a versioned SavedModel.",
+    "versions": "List the versions of a pushed model, with their scores.",
+    "rollback": "Publish an older version again, as a new one.",
+    "inspect": "Say what a pushed version is, and whether its files are as they were pushed.",
     "predict": "Ask a pushed SavedModel for the class of image files.",
+    "serve": "Answer requests by TensorFlow Serving's protocol, for laptops and tests.",
+    "serving_config": "Write the configuration of TensorFlow Serving for pushed models.",
     "ingest": "Turn an archive of images into TFRecords, on one machine or a cluster.",
     "embed": "Compute the features of an archive of images, likewise.",
     "benchmark": "Measure how fast this machine trains, and what holds it back.",
@@ -26,7 +31,7 @@ PRESETS = Path(__file__).parent / "presets"
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Entry point; exits with 0, 1 for a user's mistake, 2 for a bad flag, 3 for a refused model, 130 or 143 if stopped."""
+    """Entry point; exits with 0, 1 for a user's mistake, 2 for a bad flag, 3 for a refused model, 130, 143 stopped."""
     argv = sys.argv[1:] if argv is None else argv
     if not argv or argv[0] in ("--help", "-h", "help"):
         print(usage())
@@ -43,7 +48,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def usage() -> str:
     """What `bitkeras --help` prints."""
-    listed = "\n".join(f"  {name:<12}{what}" for name, what in COMMANDS.items())
+    listed = "\n".join(f"  {name:<16}{what}" for name, what in COMMANDS.items())
     presets = ", ".join(_preset_names())
     return (
         "usage: bitkeras COMMAND [--flag=value ...]\n\n"

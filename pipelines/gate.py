@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,12 @@ from bitkeras.errors import UserError
 from bitkeras.evaluation.answers import Answers
 from bitkeras.evaluation.card import clinical_card
 from bitkeras.evaluation.comparison import paired_differences
+from export.decoding import READABLE
 from export.evaluate import ExportedModel
 from export.gate import Verdict, judge_difference, judge_floors, judge_limit, parse_floors
 from export.push import MANIFEST
+from export.serving.errors import RequestError
+from export.serving.remote import connect
 from export.versions import latest_version, version_path
 from pipelines.images import read_image
 from pipelines.runtime import say
@@ -79,10 +83,8 @@ class Candidate:
 def evaluate(candidate: Candidate, gate: Gate, push_dir: str) -> list[Verdict]:
     """The lines of the gate but the server's, each with its number."""
     score = candidate.card["overall"][_COMPARED]
-    low, high = score["interval"]
-    say(
-        f"exported model on {len(candidate.test)} test images: {_COMPARED} {score['value']:.3f} [{low:.3f}, {high:.3f}]"
-    )
+    found = "{:.3f} [{:.3f}, {:.3f}]".format(score["value"], *score["interval"])
+    say(f"the exported model on {len(candidate.test)} test images: {_COMPARED} {found}")
     verdicts = judge_floors(candidate.card, parse_floors(gate.floors, candidate.card))
     live = latest_version(push_dir)
     if live is not None and not gate.allow_loss:
@@ -118,5 +120,23 @@ def _tell_other_split(candidate: Candidate, folder: Path, version: int) -> None:
 
 
 def infra_verdict(folder: Path, images: list[bytes]) -> Verdict:
-    """A server is started on the model in a process of its own and asked about `images`."""
-    raise NotImplementedError
+    """A server is started on the model and asked about `images`, by REST and by gRPC."""
+    from export.serving.server import Server
+
+    with tempfile.TemporaryDirectory(prefix="bitkeras-infra-") as scratch:
+        (Path(scratch) / "1").symlink_to(folder.absolute())
+        try:
+            server = Server({"candidate": Path(scratch)})
+        except UserError as error:
+            return Verdict(f"a server does not take the model: {error}", False)
+        try:
+            for address in (f"localhost:{server.rest_port}", f"grpc://localhost:{server.grpc_port}"):
+                with connect(address, model_name="candidate") as ask:
+                    statuses = ask(images)["status"].tolist()
+                if statuses != [READABLE] * len(images):
+                    return Verdict(f"the server {address} answers {len(images)} test images with {statuses}", False)
+        except (UserError, RequestError) as error:
+            return Verdict(f"the server does not answer: {error}", False)
+        finally:
+            server.stop()
+    return Verdict(f"a server answers {len(images)} test images by REST and by gRPC", True)

@@ -1,0 +1,50 @@
+"""Publish an older version again, as a new one, so that servers that take the highest take it.
+
+Its files are first held to the hashes they were pushed with. No version is changed or deleted.
+"""
+
+from __future__ import annotations
+
+from bitkeras.errors import UserError
+from export.inspection import require_whole
+from export.push import full_disk_told
+from export.versions import list_versions, publish_copy, version_path
+from pipelines.command_flags import CommandFlags
+from pipelines.runtime import say
+
+FLAGS = CommandFlags()
+FLAGS.text("push_dir", None, "A folder that `bitkeras push` published into.", required=True)
+FLAGS.integer("to", None, "The version to publish again; none: the one before the live one.", at_least=1)
+
+
+def main(_) -> None:
+    """Flags become plain arguments."""
+    rollback(FLAGS.push_dir, to=FLAGS.to)
+
+
+def rollback(push_dir: str, *, to: int | None) -> None:
+    """Publishes a copy of version `to`.
+
+    Raises:
+      UserError: it is not there, is live already, or has changed.
+    """
+    present = list_versions(push_dir)
+    if to is None:
+        if len(present) < 2:
+            raise UserError(f"{push_dir} holds {len(present)} versions, so there is none before the live one.")
+        to = present[-2]
+    folder = version_path(push_dir, to)
+    if to == present[-1]:
+        raise UserError(f"Version {to} is the live one of {push_dir}; name an older one of {present[:-1]}.")
+    require_whole(folder)
+    with full_disk_told(push_dir):
+        published = publish_copy(folder, push_dir)
+    say(f"version {to} is live again as {published}")
+
+
+if __name__ == "__main__":
+    import sys
+
+    from pipelines.cli import main as command_line
+
+    command_line(["rollback", *sys.argv[1:]])
