@@ -53,6 +53,9 @@ def test_the_manifest_tells_what_was_pushed(pushed):
     assert manifest["class_names"] == list(CLASS_NAMES)
     assert (manifest["image_size"], manifest["num_features"], manifest["tensorflow"]) == (32, 8, tf.__version__)
     assert list(manifest["signatures"]) == list(SIGNATURES)
+    # Clients of a served model depend on the signatures. Who changes them on purpose changes this number, and says so.
+    assert manifest["signature_def_hash"] == "7592630088951344821"
+    assert manifest["has_warmup"] and "antialiased" in manifest["preprocessing"]
     inputs = {name: signature["inputs"] for name, signature in manifest["signatures"].items()}
     assert inputs["serving_default"] == {"image_bytes": {"dtype": "string", "shape": [None]}}
     files = [path for path in pushed.rglob("*") if path.is_file() and path.name != MANIFEST.name]
@@ -192,3 +195,13 @@ def test_a_version_published_during_a_push_is_kept_and_the_next_is_taken(servabl
     assert (tmp_path / "1" / "saved_model.pb").read_text() == "of another push"
     assert set(tf.saved_model.load(str(tmp_path / "2")).signatures) == set(SIGNATURES)
     assert sorted(os.listdir(tmp_path)) == ["1", "2"]
+
+
+@pytest.mark.slow
+def test_two_processes_export_the_same_bytes(tmp_path):
+    processes = [start_push(tmp_path / name) for name in ("one", "two")]
+    assert [process.communicate()[0].strip() for process in processes] == ["1", "1"]
+    digests = [push_module.file_digests(tmp_path / name / "1") for name in ("one", "two")]
+    assert digests[0] == digests[1] and len(digests[0]) >= 5
+    manifests = [(tmp_path / name / "1" / MANIFEST).read_bytes() for name in ("one", "two")]
+    assert manifests[0] == manifests[1]

@@ -4,8 +4,10 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bitkeras.errors import UserError
@@ -132,3 +134,47 @@ def test_processes_at_the_same_time_get_different_versions(tmp_path):
         assert all((tmp_path / version / "owner").read_text() == str(pid) for version in taken)
     assert versions.list_versions(tmp_path) == list(range(1, 41))
     assert len(os.listdir(tmp_path)) == 40
+
+
+PUBLISH_SCRIPT = (
+    "import sys; from pathlib import Path; from export.versions import prune, publish_copy\n"
+    "while True: publish_copy(Path(sys.argv[1]), sys.argv[2]); prune(sys.argv[2], 3)"
+)
+
+
+@pytest.mark.slow
+def test_a_reader_never_sees_half_a_version_while_pushes_are_killed(tmp_path):
+    model = tmp_path / "model"
+    (model / "variables").mkdir(parents=True)
+    for number in range(30):
+        (model / "variables" / f"part{number}").write_bytes(bytes([number]) * 20_000)
+    (model / "saved_model.pb").write_bytes(b"graph")
+    whole = {path.relative_to(model).as_posix(): path.read_bytes() for path in model.rglob("*") if path.is_file()}
+    push_dir, seen, pauses = tmp_path / "served", set(), np.random.default_rng(0)
+    versions.publish_copy(model, push_dir)
+    for _ in range(25):
+        publisher = subprocess.Popen([sys.executable, "-c", PUBLISH_SCRIPT, str(model), str(push_dir)], cwd=ROOT)
+        until = time.monotonic() + pauses.uniform(0.15, 0.6)
+        while time.monotonic() < until:
+            seen.add(read_whole(push_dir, whole))
+        publisher.kill()
+        publisher.wait()
+        seen.add(read_whole(push_dir, whole))
+    # Many were published and many killed in the midst, which a stage that is tidied up later shows.
+    assert len(seen) > 20
+    assert len(list(push_dir.glob(".tmp-*"))) <= 2
+    versions.stage(push_dir)
+    assert len(list(push_dir.glob(".tmp-*"))) == 1
+
+
+def read_whole(push_dir, whole):
+    """The live version, whose files are all there with all their bytes, unless it was pruned while it was read."""
+    version = versions.latest_version(push_dir)
+    folder, found = Path(push_dir) / str(version), {}
+    try:
+        for name in whole:
+            found[name] = (folder / name).read_bytes()
+    except FileNotFoundError:
+        pass
+    assert found == whole or version not in versions.list_versions(push_dir)
+    return version
