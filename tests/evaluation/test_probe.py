@@ -134,17 +134,17 @@ def test_every_pair_of_the_grid_is_trained_as_it_would_be_alone():
 
 
 def test_weight_decay_is_chosen_where_it_helps():
-    # 40 examples of 200 features that are noise but for two: what is learned of the others must be forgotten again.
-    train, val, test = (clusters(count, dims=200, distance=2.0, seed=s) for s, count in enumerate((40, 400, 2000)))
-    settings = {"epochs": 60, "lr_grid": (0.03,), "batch_size": 40}
+    # 150 examples of 60 features, noise but for three: what is learned of the others must be forgotten again.
+    train, val, test = (clusters(count, dims=60, distance=2.5, seed=s) for s, count in enumerate((150, 400, 2000)))
+    settings = {"epochs": 60, "lr_grid": (0.1,), "batch_size": 150, "focal_gamma": 0.0}
     chosen = probe(train, val, weight_decay_grid=(0.0, 1.0, 10.0), **settings)
-    assert chosen.weight_decay > 0
+    assert chosen.weight_decay == 1
     without = probe(train, val, weight_decay_grid=(0.0,), **settings)
     scores = [
         np.mean([reference.balanced_accuracy(test[1], guess) for guess in predictions_of(result, test[0])])
         for result in (chosen, without)
     ]
-    assert scores[0] > scores[1]
+    assert scores[0] > scores[1] + 0.02
 
 
 def test_a_choice_at_the_end_of_its_grid_is_told():
