@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -117,7 +117,8 @@ def train_linear_probe(
         loss=functools.partial(focal_loss, gamma=focal_gamma, class_weights=class_weights),
         progress=progress,
     )
-    best = int(history.max(axis=2).mean(axis=0).argmax())
+    scores = history.max(axis=2).mean(axis=0)
+    best = int(scores.argmax())
     # Folded in float64: kernel / std and mean * kernel / std may differ by many orders of magnitude.
     kernels = kernels[:, best].astype(np.float64) * inverse_std[:, None]
     biases = (biases[:, best] - mean @ kernels).astype(np.float32)
@@ -133,7 +134,7 @@ def train_linear_probe(
         best_epochs=history[:, best].argmax(axis=1) + 1,
         lr=lr,
         weight_decay=weight_decay,
-        grid_edges=(*_edge("rate", lr, lr_grid), *_edge("weight decay", weight_decay, weight_decay_grid)),
+        grid_edges=tuple(_edges(grid, scores)),
         val_history=history[:, best],
     )
 
@@ -145,11 +146,15 @@ def _standardisation(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean, np.where(varies, 1 / np.where(varies, std, 1), 0.0)
 
 
-def _edge(what: str, chosen: float, grid: tuple[float, ...]) -> list[str]:
-    """The sentence of `ProbeResult.grid_edges`, if there is one to say."""
-    if len(set(grid)) == 1:
-        return []
-    if chosen == max(grid):
-        return [f"the best {what}, {chosen:g}, is the largest of the grid"]
-    # Below no decay there is nothing.
-    return [f"the best {what}, {chosen:g}, is the smallest of the grid"] if 0 < chosen == min(grid) else []
+def _edges(grid: list[tuple[float, float]], scores: np.ndarray) -> Iterator[str]:
+    """The sentences of `ProbeResult.grid_edges`; `scores` are those of the pairs in `grid`."""
+    for what, values in zip(("rate", "weight decay"), np.transpose(grid)):
+        chosen = values[scores.argmax()]
+        # Not where another value does as well: then nothing points beyond.
+        if scores[values != chosen].max(initial=-np.inf) == scores.max() or (values == chosen).all():
+            continue
+        if chosen == values.max():
+            yield f"the best {what}, {chosen:g}, is the largest of the grid"
+        # Below no decay there is nothing.
+        elif 0 < chosen == values.min():
+            yield f"the best {what}, {chosen:g}, is the smallest of the grid"

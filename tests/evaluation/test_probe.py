@@ -159,6 +159,8 @@ def test_a_choice_at_the_end_of_its_grid_is_told():
         # Nothing is below no decay, and one value is no grid.
         ((sensible,), (0.0, 1e4), []),
         ((sensible,), (0.1,), []),
+        # Equally good: rates that change nothing.
+        ((1e-12, 1e-11), (0.1,), []),
     ):
         result = probe(train, val, lr_grid=lr_grid, weight_decay_grid=decay_grid)
         assert list(result.grid_edges) == said, (lr_grid, decay_grid)

@@ -1,5 +1,6 @@
 """Features of an encoder: computed once, kept, and never at the price of the encoder."""
 
+import dataclasses
 import json
 import shutil
 
@@ -8,10 +9,10 @@ import pytest
 import tensorflow as tf
 from small_road import fingerprint
 
-from bitkeras.backbones import build_backbone
 from bitkeras.backbones.norm_swap import batch_norms
 from bitkeras.data import read_source
 from bitkeras.data.splits import Split, lesion_split, paper_split
+from bitkeras.evaluation import features
 from bitkeras.evaluation.feature_cache import FeatureCache
 from bitkeras.runs import RunFolder
 from pipelines import cli, encoder_scores, probe
@@ -42,10 +43,11 @@ def encoded(monkeypatch):
 def small_encoder(seed=0):
     """A network with batch norm whose statistics are not those it starts with."""
     tf.keras.utils.set_random_seed(seed)
-    encoder = build_backbone("R14x0.25", norm="batch")
-    for layer in batch_norms(encoder):
-        layer.moving_mean.assign(tf.random.normal(layer.moving_mean.shape, 0, 0.1))
-    return encoder
+    images = tf.keras.Input([None, None, 3], name="images")
+    norm = tf.keras.layers.BatchNormalization(name="norm")
+    x = norm(tf.keras.layers.Conv2D(8, 3, name="conv")(images))
+    norm.moving_mean.assign(tf.random.normal(norm.moving_mean.shape))
+    return tf.keras.Model(images, tf.keras.layers.GlobalAveragePooling2D(name="features")(x), name="small")
 
 
 def features_of(source, split, folder, encoder, **config):
@@ -88,8 +90,7 @@ def test_an_image_of_other_pixels_is_encoded_again(phantoms, source, tmp_path, e
 
 def test_an_encoder_in_training_mode_is_refused(source, tmp_path, monkeypatch):
     encoder = small_encoder()
-    call = encoder.call
-    monkeypatch.setattr(encoder, "call", lambda inputs, training=None, mask=None: call(inputs, training=True))
+    monkeypatch.setattr(features, "_compiled_step", lambda encoder: tf.function(lambda x: encoder(x, training=True)))
     with pytest.raises(RuntimeError, match="encoder moved while its features were computed"):
         features_of(source, paper_split(source, seed=0), tmp_path, encoder)
 
@@ -109,7 +110,7 @@ def test_a_whole_probe_moves_nothing_of_the_encoder_and_a_second_one_encodes_not
 
     monkeypatch.setattr(probe, "find_encoder", watched)
     before = fingerprint(run.path)["encoder.keras"]
-    flags = [f"--run_dir={run.path}", "--epochs=5", "--trials=2", "--nofind_duplicates", "--lr_grid=0.001,1e-9"]
+    flags = [f"--run_dir={run.path}", "--epochs=5", "--trials=2", "--nofind_duplicates", "--lr_grid=0.001,1e-2"]
     cli.run("probe", flags)
     encoder, values = found[0]
     assert batch_norms(encoder) and len(values) == len(encoder.variables)
@@ -118,14 +119,12 @@ def test_a_whole_probe_moves_nothing_of_the_encoder_and_a_second_one_encodes_not
     assert fingerprint(run.path)["encoder.keras"] == before
     # The encoder and the random one.
     assert len(encoded) == 6
-    capsys.readouterr()
     cli.run("probe", [*flags, "--name=second", "--weight_decay_grid=0"])
     assert len(encoded) == 6
-    said = capsys.readouterr().out
-    assert "the best rate, 0.001, is the largest of the grid" in said
-    assert "the best rate, 0.001, is the largest of the grid" in (run.path / "second" / "report.md").read_text()
+    told = (run.path / "second" / "report.md").read_text()
+    assert "Best weight decay of the probe" in told
     recorded = json.loads((run.path / "second" / "config.json").read_text())
-    assert (recorded["lr_grid"], recorded["weight_decay_grid"]) == ("0.001,1e-09", None)
+    assert (recorded["lr_grid"], recorded["weight_decay_grid"]) == ("0.001,0.01", None)
     # Damage is told, costs one more encoding, and changes no score.
     kept = sorted((run.path / "features").iterdir())
     assert len(kept) == 6
@@ -133,8 +132,14 @@ def test_a_whole_probe_moves_nothing_of_the_encoder_and_a_second_one_encodes_not
     cli.run("probe", [*flags, "--name=third", "--weight_decay_grid=0"])
     assert len(encoded) == 7 and f"{kept[0]} are damaged" in capsys.readouterr().out
     assert len({(run.path / name / "scores.json").read_text() for name in ("second", "third")}) == 1
+    edge = "the best rate, 0.01, is the largest of the grid"
+    train = encoder_scores.train_linear_probe
+    at_the_edge = lambda *args, **settings: dataclasses.replace(train(*args, **settings), grid_edges=(edge,))  # noqa: E731
+    monkeypatch.setattr(encoder_scores, "train_linear_probe", at_the_edge)
     cli.run("probe", [*flags, "--name=fourth", "--weight_decay_grid=0", "--feature_cache=", "--nobaselines"])
     assert len(encoded) == 10
+    assert f"{edge}; a longer grid may do better" in capsys.readouterr().out
+    assert edge in (run.path / "fourth" / "report.md").read_text()
 
 
 @pytest.mark.slow
