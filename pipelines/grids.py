@@ -9,7 +9,7 @@ from bitkeras.evaluation.probe import LR_GRID, WEIGHT_DECAY_GRID
 from pipelines.command_flags import CommandFlags
 
 # What a probe recorded before it had these flags; such a probe is one of today that was given them.
-_BEFORE = {"lr_grid": LR_GRID, "weight_decay_grid": (0.0,)}
+_BEFORE = {"lr_grid": (3e-4, 1e-3, 3e-3), "weight_decay_grid": (0.0,)}
 _ALLOWED = {"lr_grid": "above 0", "weight_decay_grid": "of at least 0"}
 
 

@@ -1,10 +1,12 @@
 import pytest
 
 from bitkeras.errors import UserError
+from bitkeras.evaluation.probe import LR_GRID, WEIGHT_DECAY_GRID
 from pipelines import probe
 from pipelines.grids import read_grids, settled_grids
 
-DEFAULTS = {"lr_grid": "0.0003,0.001,0.003", "weight_decay_grid": "0,0.1,1"}
+DEFAULTS = {"lr_grid": "0.0003,0.001,0.003,0.01", "weight_decay_grid": "0,0.1,1,10"}
+BEFORE = {"lr_grid": "0.0003,0.001,0.003", "weight_decay_grid": "0"}
 
 
 def settled(**given):
@@ -14,7 +16,8 @@ def settled(**given):
 def test_defaults_are_those_of_the_library():
     probe.FLAGS.parse(["--run_dir=RUN"])
     assert probe.FLAGS.values(only=DEFAULTS) == DEFAULTS
-    assert read_grids(settled()) == {"lr_grid": (3e-4, 1e-3, 3e-3), "weight_decay_grid": (0.0, 0.1, 1.0)}
+    assert settled() == DEFAULTS
+    assert read_grids(DEFAULTS) == {"lr_grid": LR_GRID, "weight_decay_grid": WEIGHT_DECAY_GRID}
 
 
 def test_lists_are_read_and_written_in_one_spelling():
@@ -25,9 +28,10 @@ def test_lists_are_read_and_written_in_one_spelling():
 
 
 def test_a_probe_of_earlier_versions_is_one_without_decay():
-    assert settled(weight_decay_grid="0") == {"lr_grid": None, "weight_decay_grid": None}
+    assert settled(**BEFORE) == {"lr_grid": None, "weight_decay_grid": None}
+    assert settled(weight_decay_grid="0") == {"lr_grid": DEFAULTS["lr_grid"], "weight_decay_grid": None}
     before = {"lr_grid": (3e-4, 1e-3, 3e-3), "weight_decay_grid": (0.0,)}
-    assert read_grids({}) == read_grids(settled(weight_decay_grid="0.0")) == before
+    assert read_grids({}) == read_grids(settled(**BEFORE)) == before
 
 
 @pytest.mark.parametrize("flag", DEFAULTS)
