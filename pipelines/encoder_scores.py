@@ -14,13 +14,15 @@ from bitkeras.data import ImageSource
 from bitkeras.data.batches import image_batches
 from bitkeras.data.splits import PARTS, Split
 from bitkeras.evaluation.baselines import majority_baseline, pixel_baseline
-from bitkeras.evaluation.features import encode
+from bitkeras.evaluation.feature_cache import FeatureCache, features_key, images_digest
+from bitkeras.evaluation.features import encode, frozen
 from bitkeras.evaluation.knn import knn_balanced_accuracy
 from bitkeras.evaluation.metrics import score_row
 from bitkeras.evaluation.novelty import fit_familiar
 from bitkeras.evaluation.probe import ProbeResult, probe_probabilities, train_linear_probe
 from bitkeras.files import written_atomically
 from pipelines.encoders import build_encoder, calibrate, load_start
+from pipelines.grids import read_grids
 from pipelines.runtime import say
 from pipelines.starting_point import swap_of
 
@@ -38,10 +40,20 @@ class EncoderScores:
       options: of the probe, flag names -> values.
       source: the images, labelled.
       split: their parts.
+      cache: where features are kept; None computes them each time.
     """
 
-    def __init__(self, config: dict, options: dict, source: ImageSource, split: Split):
-        self.config, self.options, self.source = config, options, source
+    def __init__(
+        self,
+        config: dict,
+        options: dict,
+        source: ImageSource,
+        split: Split,
+        *,
+        cache: FeatureCache | None = None,
+    ):
+        self.config, self.options, self.source, self.cache = config, options, source, cache
+        self._image_digests = {}
         self.indices = {part: split.indices(part) for part in PARTS}
         self.labels = {part: source.labels[self.indices[part]] for part in PARTS}
         self.num_classes = len(source.class_names)
@@ -54,12 +66,28 @@ class EncoderScores:
         )
 
     def features(self, encoder: tf.keras.Model) -> dict[str, np.ndarray]:
-        """Part -> float32 [N, D], each image encoded once."""
-        return {part: encode(encoder, self.batches(self.indices[part])) for part in LABELLED_PARTS}
+        """Part -> float32 [N, D], each image encoded once, or never where the cache has it."""
+        with frozen(encoder) as digest:
+            return {part: self._part_features(encoder, digest, part) for part in LABELLED_PARTS}
+
+    def _part_features(self, encoder: tf.keras.Model, digest: str, part: str) -> np.ndarray:
+        def compute() -> np.ndarray:
+            return encode(encoder, self.batches(self.indices[part]))
+
+        if self.cache is None or not self.cache.is_on:
+            return compute()
+        try:
+            if part not in self._image_digests:
+                self._image_digests[part] = images_digest(self.source, self.indices[part])
+        except (OSError, ValueError):
+            # An image has gone bad since it was listed, and who decodes it says which.
+            return compute()
+        key = features_key(digest, self._image_digests[part], part=part, image_size=self.config["image_size"])
+        return self.cache.features(key, compute)
 
     def probe(self, features: dict[str, np.ndarray]) -> ProbeResult:
         """Linear classifiers on the training part, chosen on the validation part."""
-        return train_linear_probe(
+        result = train_linear_probe(
             features["probe_train"],
             self.labels["probe_train"],
             features["probe_val"],
@@ -70,7 +98,11 @@ class EncoderScores:
             focal_gamma=self.options["focal_gamma"],
             class_weights=self.class_weights(),
             seed=self.options["seed"],
+            **read_grids(self.options),
         )
+        for edge in result.grid_edges:
+            say(f"  {edge}; a longer grid may do better")
+        return result
 
     def class_weights(self) -> np.ndarray | None:
         """[K], inverse to a class's share of the training part and 1 on average over its images; None is the paper."""

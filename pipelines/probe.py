@@ -25,6 +25,7 @@ from bitkeras.data.split_files import load_split, save_split, with_lesions_of
 from bitkeras.data.splits import Split
 from bitkeras.errors import UserError
 from bitkeras.evaluation import figures
+from bitkeras.evaluation.feature_cache import FeatureCache
 from bitkeras.evaluation.metrics import chance_level
 from bitkeras.evaluation.probe import probe_probabilities
 from bitkeras.evaluation.projection import tsne
@@ -34,6 +35,7 @@ from pipelines.clinical import calibrated, write_card
 from pipelines.command_flags import CommandFlags
 from pipelines.encoder_scores import EncoderScores
 from pipelines.encoders import calibrate, save_encoder
+from pipelines.grids import define_grid_flags, settled_grids
 from pipelines.images import define_bad_image_flag, usable_images
 from pipelines.leakage import RECORD, audit_lines, audit_probe
 from pipelines.runtime import define_reader_flags, read_existing, refuse_reader_options, say
@@ -55,20 +57,24 @@ FLAGS.integer("trials", 3, "Linear classifiers with different seeds, averaged.",
 FLAGS.integer("epochs", 100, "Passes over the labelled training part.", at_least=1)
 FLAGS.number("focal_gamma", 4.0, "Gamma of the focal loss; 0 is cross-entropy.")
 FLAGS.switch("balanced", False, "Weight classes by inverse frequency; the paper does not.")
-FLAGS.integer("knn_k", 20, "Neighbours of the kNN classifier.", at_least=1)
-FLAGS.number("knn_temperature", 0.07, "T of the kNN weights exp(cos/T).", at_least=1e-6)
+what = "Neighbours of the kNN classifier. Published: 200, by Wu et al. (arXiv 1805.01978) and SimSiam's authors."
+FLAGS.integer("knn_k", 20, what, at_least=1)
+what = "T of the kNN weights exp(cos/T). Published: 0.07 by Wu et al., 0.2 by SimSiam's authors."
+FLAGS.number("knn_temperature", 0.07, what, at_least=1e-6)
 FLAGS.integer("bn_calibrate", None, "Take batch norm's statistics anew from so many pre-training images.", at_least=1)
 FLAGS.text("beside", None, "Other finished runs on the same split of the same images, with commas: in the same table.")
 FLAGS.switch("baselines", True, "Score a random encoder, raw pixels and the majority class too.")
 FLAGS.switch("find_duplicates", True, "Look for near-duplicates of the test images, unless pre-training already has.")
 FLAGS.integer("seed", 0, "Of classifiers, bootstrap and t-SNE.", at_least=0)
+define_grid_flags(FLAGS)
+FLAGS.text("feature_cache", None, "Folder of computed features; none: RUN_DIR/features; empty: keep none.")
 define_bad_image_flag(FLAGS)
 
 
 def main(_) -> None:
     """Flags become plain arguments."""
-    conduct = ("data_dir", "on_bad_image", "find_duplicates")
-    options = settled_split(FLAGS.values(without=["run_dir", "name", *conduct]))
+    conduct = ("data_dir", "on_bad_image", "find_duplicates", "feature_cache")
+    options = settled_grids(settled_split(FLAGS.values(without=["run_dir", "name", *conduct])))
     if options["beside"]:
         options["beside"] = ",".join(str(Path(path).absolute()) for path in options["beside"].split(",") if path)
     if options["label_fraction"] == 1:
@@ -85,16 +91,18 @@ def probe(
     data_dir: str | None = None,
     on_bad_image: str = "error",
     find_duplicates: bool = True,
+    feature_cache: str | None = None,
 ) -> None:
     """Scores the run's encoder and its baselines on the test part.
 
     Args:
       run: a finished run.
       name: folder below it.
-      options: the flags above but run_dir, name and the three below, name -> value.
+      options: the flags above but run_dir, name and the four below, name -> value.
       data_dir: where the images are, if they have moved.
       on_bad_image: one of `ON_BAD_IMAGE`, for another data set; the run's own images are those it listed.
       find_duplicates: look for near-duplicates of the test images.
+      feature_cache: the folder where features are kept; None is the run's own, "" keeps none.
 
     Raises:
       UserError: the run is not finished, has no labels, or was probed under this name with other flags.
@@ -123,7 +131,8 @@ def probe(
         fraction, unit = options["label_fraction"], options["label_unit"]
         split = with_fewer_labels(whole, source, fraction, unit=unit, seed=options["seed"])
         say(label_fraction_line(whole, split, source))
-    scores = EncoderScores(config, options, source, split)
+    cache = FeatureCache(run.path / "features" if feature_cache is None else feature_cache, say=say)
+    scores = EncoderScores(config, options, source, split, cache=cache)
     with naming_bad_images(source):
         encoder = find_encoder(run, scores, options)
     results.start({**options, "data_dir": data_dir and str(Path(data_dir).absolute())})
@@ -149,7 +158,7 @@ def probe(
         result = calibrated(scores, features, scores.probe(features))
         rows = [scores.row(title(config), features, result)]
         seconds = time.perf_counter() - started
-        rows += [other_row(other, options, source, split) for other in others] + baselines
+        rows += [other_row(other, options, source, split, cache) for other in others] + baselines
     kernel, bias = result.kernels[result.best_trial], result.biases[result.best_trial]
     card = write_card(results.path, scores, features, result)
     rows[0].update({area: card["overall"][area]["value"] for area in ("roc_auc", "pr_auc")})
@@ -159,7 +168,9 @@ def probe(
     write_hparams(run.tensorboard_path / "hparams", config, probe_scores(name, rows[0]), step=config["epochs"])
     pictures = draw(run, results.path, scores, rows, features["test"])
     shares = {"leakage_share": leakage["sisters"]["overall"], "leakage": audit_lines(leakage)}
-    facts = {"Best rate of the probe": result.lr, "Seconds for features and probe": round(seconds, 1)}
+    facts = {"Best rate of the probe": result.lr, "Best weight decay of the probe": result.weight_decay}
+    facts |= {"Edge of the grid": "; ".join(result.grid_edges)} if result.grid_edges else {}
+    facts["Seconds for features and probe"] = round(seconds, 1)
     if split is not whole:
         facts["Labels"] = f"--label_fraction={options['label_fraction']:g}: {label_fraction_line(whole, split, source)}"
     write_report(
@@ -208,13 +219,13 @@ def find_others(options: dict, source: ImageSource, split: Split) -> list[RunFol
     return others
 
 
-def other_row(other: RunFolder, options: dict, source: ImageSource, split: Split) -> dict:
+def other_row(other: RunFolder, options: dict, source: ImageSource, split: Split, cache: FeatureCache) -> dict:
     """The scores of another run's encoder, as the probed one's."""
     config = other.config()
     # The folder, since two runs may differ in a flag that the title does not tell.
     name = f"{title(config)} ({other.path.name})"
     say(f"{name}: features and probe")
-    scores = EncoderScores(config, options, source, split)
+    scores = EncoderScores(config, options, source, split, cache=cache)
     features = scores.features(tf.keras.models.load_model(other.encoder_path))
     return scores.row(name, features, scores.probe(features))
 

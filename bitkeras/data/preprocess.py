@@ -6,6 +6,9 @@ import tensorflow as tf
 
 from bitkeras.data.decoding import Fallback, decode_image
 
+# Raise it with every change of the pixels that `preprocess` gives: features kept on disk are of one version.
+PIXELS_VERSION = 1
+
 
 def resize(image: tf.Tensor, image_size: int) -> tf.Tensor:
     """[H, W, 3] in [0, 255] -> float32 [image_size, image_size, 3] in [0, 255].

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import tensorflow as tf
@@ -72,4 +74,30 @@ def _require_finite(features: np.ndarray, index: int, first_image: int) -> None:
             f"The features of batch {index} are not finite for {bad.sum()} of its {len(bad)} images (the first is "
             f"image {first_image + int(bad.argmax())}, counted from 0); if batch norm is in use, are its statistics "
             "calibrated?"
+        )
+
+
+def encoder_digest(encoder: tf.keras.Model) -> str:
+    """SHA-256 of what an encoder computes with: its graph, with the precision of each layer, and its variables."""
+    digest = hashlib.sha256(encoder.to_json().encode())
+    for variable in encoder.variables:
+        value = np.ascontiguousarray(variable.numpy())
+        digest.update(repr((value.dtype.name, value.shape)).encode())
+        digest.update(value.tobytes())
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def frozen(encoder: tf.keras.Model) -> Iterator[str]:
+    """Holds a block to leaving the encoder as it is; yields its `encoder_digest`.
+
+    Raises:
+      RuntimeError: a weight or a statistic of batch norm moved, so that the features are not of one encoder.
+    """
+    digest = encoder_digest(encoder)
+    yield digest
+    if encoder_digest(encoder) != digest:
+        raise RuntimeError(
+            "The encoder moved while its features were computed: a weight or a statistic of batch norm is not what it "
+            "was. It must run in inference mode."
         )

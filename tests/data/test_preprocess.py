@@ -1,10 +1,25 @@
 """The shared definition of pixels against plain NumPy."""
 
+import base64
+import hashlib
+
 import numpy as np
 import pytest
 import tensorflow as tf
+from image_files import picture, saved
 
-from bitkeras.data.preprocess import preprocess, resize, to_model_range
+from bitkeras.data.preprocess import PIXELS_VERSION, preprocess, resize, to_model_range
+
+# saved(picture(16, 12), "JPEG", quality=40, optimize=True, exif=oriented(6)): another encoder would write another file.
+TURNED_JPEG = base64.b64decode(
+    "/9j/4AAQSkZJRgABAQAAAQABAAD/4QA0RXhpZgAASUkqAAgAAAACAA8BAgAGAAAAJgAAABIBAwABAAAABgAAAAAAAABtYWtlcgD/2wBDABQO"
+    "DxIPDRQSEBIXFRQYHjIhHhwcHj0sLiQySUBMS0dARkVQWnNiUFVtVkVGZIhlbXd7gYKBTmCNl4x9lnN+gXz/2wBDARUXFx4aHjshITt8U0ZT"
+    "fHx8fHx8fHx8fHx8fHx8fHx8fHx8fHx8fHx8fHx8fHx8fHx8fHx8fHx8fHx8fHx8fHz/wAARCAAMABADASIAAhEBAxEB/8QAFgABAQEAAAAA"
+    "AAAAAAAAAAAAAwIE/8QAHhAAAgICAgMAAAAAAAAAAAAAAQIDEQASBCExQVH/xAAVAQEBAAAAAAAAAAAAAAAAAAACBP/EABkRAAIDAQAAAAAA"
+    "AAAAAAAAAAIRAAEDIf/aAAwDAQACEQMRAD8Al5Y45NGu/fXjNCxggEdg4j8WGVtnSz9sjHVFAAAoDEZl1ysdKVKf/9k="
+)
+# PIXELS_VERSION -> digest of the pixels of that version.
+GOLDEN = {1: "abd07d61cdd93ca9"}
 
 
 def random_image(height, width, channels=3, seed=0):
@@ -76,3 +91,17 @@ def test_eager_agrees_with_tf_data():
     for a, b in zip(eager, dataset):
         np.testing.assert_array_equal(a, b)
     assert np.min(eager) >= -1 and np.max(eager) <= 1
+
+
+def test_who_changes_pixels_changes_their_version():
+    """If this fails, raise PIXELS_VERSION and add a digest: features that users keep on disk are of the old pixels."""
+    image = picture(21, 33).convert("RGBA")
+    image.putalpha(128)
+    files = [TURNED_JPEG, saved(image, "PNG"), saved(image.convert("L"), "PNG")]
+    grey_levels = np.stack([preprocess(tf.constant(file), 8) for file in files]) * 127.5 + 127.5
+    # To a tenth of a grey level: far above what rounding on another processor changes, far below what resizing does.
+    # Moved by what leaves no value so near to the middle between two steps that rounding decides.
+    steps = grey_levels.astype(np.float64) * 10 + 0.735
+    assert np.abs(steps - np.floor(steps) - 0.5).min() > 1e-3
+    assert hashlib.sha256(np.round(steps).astype("<i4").tobytes()).hexdigest()[:16] == GOLDEN[PIXELS_VERSION]
+    assert np.unique(np.round(steps)).size > 50

@@ -1,3 +1,4 @@
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -136,3 +137,22 @@ def test_settings_that_mean_nothing_are_refused(wrong):
 def test_an_empty_bank_is_refused():
     with pytest.raises(UserError, match="empty bank"):
         knn_probabilities(np.zeros([0, 3]), np.zeros(0, int), np.ones([2, 3]), num_classes=2)
+
+
+def test_memory_is_that_of_one_chunk_however_many_are_compared():
+    # 700 queries with a bank of 100,000 would take 840 MB at once: 4 bytes a cosine and 8 for its place in the order.
+    # A bank of 1e5 with 1e5 queries holds the same chunk, 143 times as often.
+    bank, labels, queries, _ = problem(100_000, 700, 16, 7)
+    chunk = knn._CHUNK_ENTRIES // len(bank)
+    assert 1 < chunk < len(queries) / 3
+    tracemalloc.start()
+    try:
+        votes = knn_probabilities(bank, labels, queries, num_classes=7, k=200)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 230 * 2**20
+    some = [0, chunk - 1, chunk, len(queries) - 1]
+    expected = KNeighborsClassifier(200, metric="cosine", algorithm="brute", weights=lambda d: np.exp((1 - d) / 0.07))
+    expected = expected.fit(bank.astype(float), labels).predict_proba(queries[some].astype(float))
+    np.testing.assert_allclose(votes[some], expected, rtol=1e-3, atol=1e-4)

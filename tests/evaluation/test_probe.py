@@ -1,9 +1,12 @@
+import itertools
+
 import numpy as np
 import pytest
 import tensorflow as tf
 from reference import evaluation_reference as reference
 
-from bitkeras.evaluation.probe import focal_loss, probe_probabilities, train_linear_probe
+from bitkeras.evaluation.focal import focal_loss
+from bitkeras.evaluation.probe import probe_probabilities, train_linear_probe
 
 
 def clusters(count, classes=3, dims=5, distance=4.0, seed=0):
@@ -83,34 +86,84 @@ def test_probabilities_are_the_softmax_of_one_trial_or_all():
     assert np.isfinite(probe_probabilities(1e6 * features, kernels, biases)).all()
 
 
+RATES, DECAYS = (0.01, 0.05), (0.0, 8.0)
+
+
 @pytest.mark.parametrize("distance", [1.0, 12.0])
 def test_weights_are_those_of_a_plain_adamw(distance):
-    # Two rates and two trials side by side must not touch each other; 50 examples leave a batch of 2. Clusters far
-    # apart make several epochs equally good, of which the first counts.
+    # Two rates, two decays and two trials side by side must not touch each other; 50 examples leave a batch of 2.
+    # Clusters far apart make several epochs and settings equally good, of which the first counts.
     (features, labels), val = clusters(50, distance=distance), clusters(60, distance=distance, seed=1)
-    settings = {"epochs": 4, "batch_size": 16, "weight_decay": 1.0, "focal_gamma": 0.0, "trials": 2, "seed": 9}
-    result = probe((features, labels), val, lr_grid=(0.01, 0.05), **settings)
+    settings = {"epochs": 4, "batch_size": 16, "focal_gamma": 0.0, "trials": 2, "seed": 9}
+    result = probe((features, labels), val, lr_grid=RATES, weight_decay_grid=DECAYS, **settings)
     mean, std = features.astype(np.float64).mean(axis=0), features.astype(np.float64).std(axis=0)
     scores = {}
-    for rate in (0.01, 0.05):
-        for trial in range(2):
-            generator = np.random.default_rng([9, trial, 1])
-            start = np.random.default_rng([9, trial]).normal(0, 0.01, [5, 3])
-            orders = [generator.permutation(50) for _ in range(4)]
-            schedule = [0.5 * (1 + np.cos(np.pi * epoch / 4)) for epoch in range(4)]
-            args = (start, np.zeros(3), (features - mean) / std, labels, orders, schedule, rate, 1.0, 16)
-            epochs = reference.adamw(*args)
-            guesses = [((val[0] - mean) / std @ k + b).argmax(axis=1) for k, b in epochs]
-            scores[rate, trial] = [reference.balanced_accuracy(val[1], guess) for guess in guesses], epochs
-    best_rate = max((0.01, 0.05), key=lambda rate: sum(max(scores[rate, trial][0]) for trial in range(2)))
-    assert result.lr == pytest.approx(best_rate)
+    for rate, decay, trial in itertools.product(RATES, DECAYS, range(2)):
+        generator = np.random.default_rng([9, trial, 1])
+        start = np.random.default_rng([9, trial]).normal(0, 0.01, [5, 3])
+        orders = [generator.permutation(50) for _ in range(4)]
+        schedule = [0.5 * (1 + np.cos(np.pi * epoch / 4)) for epoch in range(4)]
+        args = (start, np.zeros(3), (features - mean) / std, labels, orders, schedule, rate, decay, 16)
+        epochs = reference.adamw(*args)
+        guesses = [((val[0] - mean) / std @ k + b).argmax(axis=1) for k, b in epochs]
+        scores[rate, decay, trial] = [reference.balanced_accuracy(val[1], guess) for guess in guesses], epochs
+    best = max(itertools.product(RATES, DECAYS), key=lambda pair: sum(max(scores[(*pair, t)][0]) for t in range(2)))
+    assert (result.lr, result.weight_decay) == pytest.approx(best)
     for trial in range(2):
-        history, epochs = scores[best_rate, trial]
+        history, epochs = scores[(*best, trial)]
         np.testing.assert_allclose(result.val_history[trial], history, atol=1e-6)
         assert result.best_epochs[trial] == 1 + int(np.argmax(history))
         kernel, bias = epochs[int(np.argmax(history))]
         np.testing.assert_allclose(result.kernels[trial] * std[:, None], kernel, rtol=1e-3, atol=1e-4)
         np.testing.assert_allclose(mean @ result.kernels[trial] + result.biases[trial], bias, rtol=1e-3, atol=1e-3)
+
+
+def test_every_pair_of_the_grid_is_trained_as_it_would_be_alone():
+    train, val = clusters(60, distance=1.0), clusters(50, distance=1.0, seed=1)
+    chosen = probe(train, val, lr_grid=RATES, weight_decay_grid=DECAYS)
+    alone = {
+        pair: probe(train, val, lr_grid=pair[:1], weight_decay_grid=pair[1:])
+        for pair in itertools.product(RATES, DECAYS)
+    }
+    best = max(alone, key=lambda pair: alone[pair].val_history.max(axis=1).mean())
+    # Else this test would pass with a decay that is read nowhere.
+    assert len({result.kernels.tobytes() for result in alone.values()}) == 4
+    assert (chosen.lr, chosen.weight_decay) == best
+    np.testing.assert_allclose(chosen.val_history, alone[best].val_history, atol=1e-6)
+    np.testing.assert_allclose(chosen.kernels, alone[best].kernels, rtol=1e-3, atol=1e-5)
+
+
+def test_weight_decay_is_chosen_where_it_helps():
+    # 150 examples of 60 features, noise but for three: what is learned of the others must be forgotten again.
+    train, val, test = (clusters(count, dims=60, distance=2.5, seed=s) for s, count in enumerate((150, 400, 2000)))
+    settings = {"epochs": 60, "lr_grid": (0.1,), "batch_size": 150, "focal_gamma": 0.0}
+    chosen = probe(train, val, weight_decay_grid=(0.0, 1.0, 10.0), **settings)
+    assert chosen.weight_decay == 1
+    without = probe(train, val, weight_decay_grid=(0.0,), **settings)
+    scores = [
+        np.mean([reference.balanced_accuracy(test[1], guess) for guess in predictions_of(result, test[0])])
+        for result in (chosen, without)
+    ]
+    assert scores[0] > scores[1] + 0.02
+
+
+def test_a_choice_at_the_end_of_its_grid_is_told():
+    train, val = clusters(90, distance=2.0), clusters(90, distance=2.0, seed=1)
+    tiny, sensible = 1e-9, 0.03
+    for lr_grid, decay_grid, said in (
+        ((tiny, sensible), (0.0,), ["the best rate, 0.03, is the largest of the grid"]),
+        ((sensible, tiny), (0.0,), ["the best rate, 0.03, is the largest of the grid"]),
+        ((sensible, 1e6), (0.0,), ["the best rate, 0.03, is the smallest of the grid"]),
+        ((tiny, sensible, 1e6), (0.0,), []),
+        ((sensible,), (1e-3, 1e4), ["the best weight decay, 0.001, is the smallest of the grid"]),
+        # Nothing is below no decay, and one value is no grid.
+        ((sensible,), (0.0, 1e4), []),
+        ((sensible,), (0.1,), []),
+        # Equally good: rates that change nothing.
+        ((1e-12, 1e-11), (0.1,), []),
+    ):
+        result = probe(train, val, lr_grid=lr_grid, weight_decay_grid=decay_grid)
+        assert list(result.grid_edges) == said, (lr_grid, decay_grid)
 
 
 def test_separable_features_are_learned_at_any_scale():
@@ -201,7 +254,7 @@ def test_seeds():
     assert np.abs(first.kernels[0] - first.kernels[1]).max() > 0
     assert np.abs(first.kernels - other.kernels).max() > 0
     # A trial is the same however many stand beside it.
-    alone = probe(train, val, trials=1, epochs=3, lr_grid=(first.lr,))
+    alone = probe(train, val, trials=1, epochs=3, lr_grid=(first.lr,), weight_decay_grid=(first.weight_decay,))
     np.testing.assert_allclose(alone.kernels[0], first.kernels[0], rtol=1e-4, atol=1e-6)
 
 

@@ -1,0 +1,143 @@
+"""What a probe costs: all trials on features, the whole of it against training through the network, and kNN.
+
+    python docs/results/probe.py probe --data_dir=HAM10000 --run_dir=RUN
+    python docs/results/probe.py knn --num_images=100000 --num_features=512
+
+`probe` makes RUN first, where it is not there yet: the network `bit-m-mini` with batch norm, on the images of the
+lesion split. Then, in turns, features and all trials with the whole grid, without any cache, and the same head trained
+on top of the frozen network, which runs forwards in every epoch. Of the latter it times a few epochs and multiplies.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import statistics
+import time
+
+import numpy as np
+import tensorflow as tf
+
+from bitkeras.data import read_source
+from bitkeras.data.batches import labelled_batches, num_steps_per_epoch
+from bitkeras.data.split_files import load_split
+from bitkeras.evaluation.focal import focal_loss
+from bitkeras.evaluation.knn import knn_probabilities
+from bitkeras.evaluation.probe import LR_GRID, WEIGHT_DECAY_GRID
+from bitkeras.runs import RunFolder
+from pipelines import cli
+from pipelines.encoder_scores import EncoderScores
+
+OPTIONS = {"trials": 3, "epochs": 100, "focal_gamma": 4.0, "balanced": False, "seed": 0}
+GRIDS = {"lr_grid": LR_GRID, "weight_decay_grid": WEIGHT_DECAY_GRID}
+OPTIONS |= {flag: ",".join(map(str, grid)) for flag, grid in GRIDS.items()}
+RUN = "--flagfile=laptop --split=lesion --weights=bit-m-mini --swap=preserve --epochs=0"
+BATCH_SIZE = 128
+
+
+def train_through(encoder: tf.keras.Model, scores: EncoderScores, *, epochs: int) -> float:
+    """Seconds of an epoch of one head on the frozen network: a pass over the training part, one over validation."""
+    head = tf.keras.layers.Dense(scores.num_classes)
+    encoder.trainable = False
+    optimizer = tf.keras.optimizers.AdamW(1e-3, weight_decay=0.0)
+    indices = scores.indices["probe_train"]
+    # Random crops are what training through the network could do and features cannot; here they are whole images.
+    shape = {"crop_area": (1.0, 1.0), "image_size": scores.config["image_size"], "batch_size": BATCH_SIZE, "seed": 0}
+    batches = iter(labelled_batches(scores.source, indices, **shape))
+
+    @tf.function(reduce_retracing=True)
+    def step(images, labels):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(focal_loss(labels, head(encoder(images, training=False)), gamma=4.0))
+        gradients = tape.gradient(loss, head.trainable_variables)
+        optimizer.apply_gradients(zip(gradients, head.trainable_variables))
+
+    @tf.function(reduce_retracing=True)
+    def classify(images):
+        return tf.argmax(head(encoder(images, training=False)), axis=-1)
+
+    seconds = []
+    for _ in range(1 + epochs):
+        started = time.perf_counter()
+        for _ in range(num_steps_per_epoch(len(indices), BATCH_SIZE)):
+            batch = next(batches)
+            step(batch["images"], batch["labels"])
+        for images in scores.batches(scores.indices["probe_val"]):
+            classify(images).numpy()
+        seconds.append(time.perf_counter() - started)
+    # The first compiles.
+    return statistics.median(seconds[1:])
+
+
+def probe(options: argparse.Namespace) -> None:
+    """Prints a line for each turn, and the medians."""
+    run = RunFolder(options.run_dir)
+    if not run.is_finished:
+        cli.run("pretrain", [*RUN.split(), f"--data_dir={options.data_dir}", f"--run_dir={run.path}"])
+    config = run.config()
+    source = read_source(config["dataset"], config["data_dir"])
+    scores = EncoderScores(config, OPTIONS, source, load_split(run.split_path, source))
+    num_heads = OPTIONS["trials"] * len(LR_GRID) * len(WEIGHT_DECAY_GRID)
+    print({part: len(indices) for part, indices in scores.indices.items()}, f"{num_heads} heads", flush=True)
+    found = []
+    for turn in range(options.turns):
+        encoder = tf.keras.models.load_model(run.encoder_path)
+        started = time.perf_counter()
+        features = scores.features(encoder)
+        encoded = time.perf_counter()
+        result = scores.probe(features)
+        trained = time.perf_counter()
+        epoch = train_through(encoder, scores, epochs=options.epochs)
+        found.append((encoded - started, trained - encoded, epoch))
+        print(
+            f"turn {turn}: encode {found[-1][0]:.2f} s, all heads {found[-1][1]:.2f} s, epoch {epoch:.2f} s", end="; "
+        )
+        print(f"rate {result.lr:g}, decay {result.weight_decay:g}, val {result.val_scores.round(4)}", flush=True)
+        tf.keras.backend.clear_session()
+    encode, heads, epoch = (statistics.median(column) for column in zip(*found))
+    one_head = epoch * OPTIONS["epochs"]
+    print(f"medians: encode {encode:.2f} s, all heads {heads:.2f} s, one epoch through the network {epoch:.2f} s")
+    print(f"one head, {OPTIONS['epochs']} epochs: {one_head:.0f} s, {one_head / (encode + heads):.1f}x the whole probe")
+    print(f"all {num_heads} heads, one after the other: {num_heads * one_head / (encode + heads):.0f}x")
+    ratios = [OPTIONS["epochs"] * each / (first + second) for first, second, each in found]
+    print("turn by turn:", " ".join(f"{ratio:.1f}x" for ratio in ratios))
+
+
+def knn(options: argparse.Namespace) -> None:
+    """Prints seconds and peak memory of one classification of random features."""
+    rng = np.random.default_rng(0)
+    shape = [options.num_images, options.num_features]
+    bank, queries = (rng.standard_normal(shape, np.float32) for _ in range(2))
+    labels = rng.integers(0, 7, options.num_images)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    started = time.perf_counter()
+    votes = knn_probabilities(bank, labels, queries, num_classes=7, k=200, temperature=0.07)
+    seconds = time.perf_counter() - started
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(
+        f"{shape[0]:,} x {shape[0]:,}, {shape[1]} features, {bank.nbytes * 2 / 1e9:.2f} GB given: {seconds:.0f} s, ",
+        end="",
+    )
+    print(f"{(after - before) * 1024 / 1e9:.2f} GB more than before; rows sum to {votes.sum(axis=1).mean():.4f}")
+
+
+def main() -> None:
+    """One of the two measurements."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True)
+    one = commands.add_parser("probe")
+    one.add_argument("--data_dir", required=True)
+    one.add_argument("--run_dir", required=True)
+    one.add_argument("--turns", type=int, default=3)
+    one.add_argument("--epochs", type=int, default=3, help="through the network, after one that compiles")
+    one.set_defaults(command=probe)
+    other = commands.add_parser("knn")
+    other.add_argument("--num_images", type=int, default=100_000)
+    other.add_argument("--num_features", type=int, default=512)
+    other.set_defaults(command=knn)
+    options = parser.parse_args()
+    options.command(options)
+
+
+if __name__ == "__main__":
+    main()
