@@ -21,7 +21,7 @@ def sha256_of(path: Path) -> str | None:
     return _sha256(str(path), stat.st_size, stat.st_mtime_ns)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _sha256(path: str, size: int, changed: int) -> str:
     digest = hashlib.sha256()
     with open(path, "rb") as file:

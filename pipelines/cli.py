@@ -12,7 +12,7 @@ import bitkeras
 from bitkeras.errors import Interrupted, UserError
 
 COMMANDS = {
-    "quickstart": "Draw phantom images and run the whole road on them: pretrain, probe, push, predict.",
+    "quickstart": "Draw phantom images and run the whole road on them: study, push, predict.",
     "study": "Compare BiT, SimSiam and both: all runs, seeds, probes and figures, and one report.",
     "upstream": "Train a BiT network by its own supervised recipe on labelled images.",
     "pretrain": "Train a BiT network by SimSiam, or another method, on unlabelled images.",

@@ -56,7 +56,7 @@ FLAGS.text("run_dir", None, "Where the run lies: a new folder, or one to go on w
 runtime.define_data_flags(FLAGS, DATASETS)
 define_split_flags(FLAGS, "Who sees which image:")
 FLAGS.integer(
-    "split_seed", None, "Of the split alone, so that runs of several seeds have one split; none: --seed.", at_least=0
+    "split_seed", None, "Of the split alone, where runs of several seeds share one; none: --seed.", at_least=0
 )
 FLAGS.integer("num_images", None, "Pre-train on so many of the images only (default: all).", at_least=2)
 FLAGS.choice("backbone", None, BACKBONES, "Depth and width of the BiT network; none: that of --weights, or R50x1.")

@@ -15,12 +15,12 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def provenance() -> dict:
-    """versions and commit, for a record."""
+    """Versions and commit, for a record."""
     versions = {"bitkeras": bitkeras.__version__, "python": platform.python_version(), "tensorflow": tf.__version__}
     return {"versions": versions, "commit": find_commit()}
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def find_commit(root: Path = ROOT) -> str | None:
     """The commit of the checkout that runs, with "+" behind it where files differ; None outside of one."""
     if not (root / ".git").exists():

@@ -10,7 +10,7 @@ from pipelines.job import Job
 
 
 def read_epochs(text: str | None, num_epochs: int) -> tuple[int, ...]:
-    """ "1,50" as numbers.
+    """The numbers in "1,50".
 
     Raises:
       UserError: one is no epoch of a run of `num_epochs`.

@@ -28,7 +28,7 @@ def run_steps(
     A step that another process is making is passed over, and waited for when nothing else is left.
 
     Args:
-      steps: in any order; all inputs are among them.
+      steps: in any order; inputs that are not among them are done already.
       locks_dir: the same for all processes that share steps.
       keep_going: after a failure, go on with what does not need the failed step.
       say: told what happens.
@@ -40,7 +40,9 @@ def run_steps(
     Raises:
       UserError: a step failed and `keep_going` is False; other errors of a step pass through.
     """
-    left, outcomes, is_waiting = list(steps), {}, False
+    planned = {step.name for step in steps}
+    outcomes = {one.name: DONE for step in steps for one in step.inputs if one.name not in planned}
+    left, is_waiting = list(steps), False
     while left:
         found = {}
         for step in left:
@@ -54,7 +56,7 @@ def run_steps(
                 say(f"waiting for another process that is at {left[0].name}")
             time.sleep(poll_seconds)
         is_waiting = bool(left and not found)
-    return outcomes
+    return {name: outcome for name, outcome in outcomes.items() if name in planned}
 
 
 def _attempt(step: Step, outcomes: dict, locks_dir: Path, keep_going: bool, say: Callable[[str], None]) -> str | None:

@@ -49,9 +49,8 @@ def plan_lines(found: Sequence[Estimate]) -> list[str]:
         lines.append(f"The time of {by_source[MEASURED]} is from steps of the same kind that were measured.")
     if by_source[STATED]:
         lines.append(
-            f"The time of {by_source[STATED]} is no more than a guess, from {SECONDS_PER_PASS * 1000:g} ms for a pass of "
-            "a 64 px image through R26x0.25, as two cores took; a GPU is far faster. It is replaced by what is measured "
-            "as steps are done."
+            f"The time of {by_source[STATED]} is a guess, from {SECONDS_PER_PASS * 1000:g} ms for a pass of a 64 px "
+            "image through R26x0.25 on two cores; a GPU is far faster. What finished steps took replaces it."
         )
     return lines
 

@@ -24,6 +24,7 @@ from bitkeras.errors import UserError
 from bitkeras.evaluation.report import write_report
 from bitkeras.files import written_atomically
 from pipelines.command_flags import CommandFlags
+from pipelines.probe import SHARE
 from pipelines.provenance import find_commit
 from pipelines.runtime import say
 from pipelines.step_runner import DONE, FAILED, run_steps
@@ -53,14 +54,15 @@ FLAGS.switch("keep_going", False, "After a step has failed, go on with those tha
 FLAGS.switch("dry_run", False, "Print the plan with an estimate of the time, and stop.")
 # They say how a study is carried out, and do not belong to what its report depends on.
 CONDUCT = ("study_dir", "data_dir", "steps_dir", "keep_going", "dry_run")
+# Of --label_fraction of `bitkeras probe`.
+SMALLEST = SHARE["at_least"]
 REPORTED = ("report.html", "report.json", "report.md")
 
 
 def main(_) -> None:
     """Flags become plain arguments."""
     options = FLAGS.values(without=["steps_dir", "study_dir", "keep_going", "dry_run"])
-    options["seeds"] = read_numbers("seeds", FLAGS.seeds, int)
-    options["label_fractions"] = read_numbers("label_fractions", FLAGS.label_fractions, float)
+    options.update(seeds=read_seeds(FLAGS.seeds), label_fractions=read_fractions(FLAGS.label_fractions))
     study_dir, steps_dir = Path(FLAGS.study_dir), FLAGS.steps_dir and Path(FLAGS.steps_dir)
     study(study_dir, options, steps_dir=steps_dir, keep_going=FLAGS.keep_going, dry_run=FLAGS.dry_run)
 
@@ -77,7 +79,7 @@ def study(
 
     Args:
       study_dir: where plan and report go.
-      options: the other flags, name -> value; seeds and label_fractions are lists.
+      options: the other flags, name -> value; seeds and label_fractions are lists, the latter with 1 in it.
       steps_dir: of the steps; None: below `study_dir`.
       keep_going: after a failure, go on with what does not need the failed step.
       dry_run: tell the plan, and make nothing.
@@ -89,7 +91,6 @@ def study(
       UserError: for mistakes in the input, and at the end where steps failed.
     """
     steps_dir = study_dir / "steps" if steps_dir is None else steps_dir
-    options = {**options, "label_fractions": sorted({1.0, *options["label_fractions"]})}
     plan = Planner(options, steps_dir).plan(find_arms(options["arms"], options["extra_arms"]))
     for line in plan_lines(estimates(plan.steps, steps_dir)):
         say(line)
@@ -106,9 +107,9 @@ def study(
     if unfinished:
         failed = [name for name, outcome in unfinished.items() if outcome == FAILED]
         raise UserError(
-            f"{len(failed)} of {len(plan.steps)} steps failed ({', '.join(failed)}), and {len(unfinished) - len(failed)} "
-            "that need them were left out; the report tells of the rest. Mend what was told above and give the same "
-            "command again, which makes what is missing."
+            f"{len(failed)} of {len(plan.steps)} steps failed ({', '.join(failed)}), and "
+            f"{len(unfinished) - len(failed)} that need them were left out; the report tells of the rest. Mend what "
+            "was told above and give the same command again, which makes what is missing."
         )
     return plan
 
@@ -122,7 +123,7 @@ def report_step(study_dir: Path, plan: Plan, options: dict, unfinished: dict[str
         content = gather(plan, {step.name for step in done}, title=f"Study on {plan.source.name}")
         facts = {
             "Seeds": ", ".join(map(str, options["seeds"])),
-            "Images": f"sha256 {plan.data_key[:16]} of ids and sizes",
+            "Images": f"sha256 {plan.data_key[:16]} of ids, classes, lesions and file sizes",
         }
         if unfinished:
             facts["Not in this report"] = "; ".join(f"{name} ({outcome})" for name, outcome in unfinished.items())
@@ -153,23 +154,26 @@ def study_line(study_dir: Path, options: dict) -> str:
     return shlex.join(["bitkeras", "study", f"--study_dir={study_dir}", *(f"--{n}={v}" for n, v in given.items())])
 
 
-def read_numbers(name: str, text: str, kind: type) -> list:
-    """Numbers with commas, each once, in their order.
+def read_seeds(text: str) -> list[int]:
+    """The numbers in "0,1,2", each once; flags.Error where there are none."""
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not parts or not all(part.isdigit() for part in parts):
+        raise flags.Error(f"--seeds={text} must be whole numbers from 0 on, with commas, such as --seeds=0,1,2")
+    return list(dict.fromkeys(int(part) for part in parts))
 
-    Raises:
-      flags.Error: one is no number, or out of range.
-    """
+
+def read_fractions(text: str) -> list[float]:
+    """The shares in "0.1,1" in order, with 1 among them; flags.Error where one is no share."""
     try:
-        numbers = [kind(part) for part in text.split(",") if part.strip()]
+        shares = {float(part) for part in text.split(",") if part.strip()}
     except ValueError:
-        numbers = []
-    top = 1.0 if kind is float else float("inf")
-    if not numbers or min(numbers) < 0 or max(numbers) > top or (kind is float and min(numbers) == 0):
-        allowed = "shares above 0 and at most 1" if kind is float else "whole numbers from 0 on"
+        shares = {0.0}
+    if not all(SMALLEST <= share <= 1 for share in shares):
         raise flags.Error(
-            f"--{name}={text} must be {allowed}, with commas, such as --{name}={'0.1,1' if kind is float else '0,1,2'}"
+            f"--label_fractions={text} must be shares from {SMALLEST:g} to 1, with commas, such as "
+            "--label_fractions=0.1,1"
         )
-    return list(dict.fromkeys(numbers))
+    return sorted({1.0, *shares})
 
 
 if __name__ == "__main__":

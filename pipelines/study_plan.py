@@ -20,7 +20,7 @@ from pipelines.steps import Step, step_key
 from pipelines.study_arms import SCRATCH, Arm
 from pipelines.study_look import LOOKED, look
 
-PROBE_CONDUCT = ("data_dir", "on_bad_image", "find_duplicates")
+PROBE_CONDUCT = ("data_dir", "on_bad_image", "find_duplicates", "feature_cache")
 PRETRAINED = ("config.json", "split.csv", "metrics.jsonl", "encoder.keras")
 PROBED = ("scores.json", "card.json", "predictions.npz", "probe.npz", "leakage.json", "report.md")
 # Of the passes of an image through the network that a training step takes: two views, forward, and back twice as long.
