@@ -4,7 +4,7 @@ import pytest
 from small_road import pretrain_flags, run_process
 
 import bitkeras
-from pipelines import benchmark, cli, embed, ingest, pretrain, probe, push, quickstart, starting_point, upstream
+from pipelines import benchmark, cli, embed, ingest, pretrain, probe, push, quickstart, starting_point, study, upstream
 from pipelines import predict as predict_command
 
 MODULES = {
@@ -17,6 +17,7 @@ MODULES = {
     "ingest": ingest,
     "embed": embed,
     "quickstart": quickstart,
+    "study": study,
 }
 BAD_FLAGS = {
     "unknown command": (["nothing"], "'nothing'"),
