@@ -117,6 +117,10 @@ def make(step: Step) -> None:
     if (step.folder / RECORD).exists():
         clear(step)
     is_resumed = state(step) == PARTLY_DONE
+    if is_resumed:
+        # What a kill left of a file that was being written: alone in a folder, it would be none of a run's.
+        for path in step.folder.glob(".*"):
+            path.unlink()
     started = time.perf_counter()
     step.make()
     missing = [name for name in step.outputs if not (step.folder / name).is_file()]

@@ -105,7 +105,7 @@ def test_a_study_that_is_killed_goes_on_and_tells_what_its_steps_found(phantoms,
     (probe,) = run.glob("seed0-labels-0.5-*")
     (probe / "scores.json").write_text("[]")
     cli.run("study", flags)
-    assert made(capsys.readouterr().out) == ["simsiam-seed0/seed0-labels-0.5"]
+    assert made(capsys.readouterr().out) == ["simsiam-seed0/seed0-labels-0.5", "report"]
 
 
 def check_content(content: dict, run) -> None:

@@ -118,10 +118,12 @@ def test_a_killed_step_finds_its_folder_as_it_left_it(tmp_path):
     steps = chain(tmp_path, diary)
     steps[0].folder.mkdir(parents=True)
     (steps[0].folder / "half").write_text("half")
+    (steps[0].folder / ".config-123.json").write_text("{")
     assert state(steps[0]) == "partly done" and state(steps[1]) == "to do"
     run(tmp_path)
     record = json.loads((steps[0].folder / RECORD).read_text())
     assert record["resumed"] and (steps[0].folder / "half").is_file()
+    assert not list(steps[0].folder.glob(".config*"))
     assert {"key", "outputs", "inputs", "seconds", "versions", "commit", "line"} <= set(record)
 
 
