@@ -85,6 +85,10 @@ def test_a_preset_parses_and_flags_after_it_win(preset):
     (argument,) = cli.with_presets([f"--flagfile={preset}"])
     assert cli.with_presets(["--flagfile", preset, "--epochs=3"]) == [argument, "--epochs=3"]
     assert argument == f"--flagfile={cli.PRESETS / preset}.flags"
+    if preset.startswith("study"):
+        assert not study.FLAGS.parse([argument, "--study_dir=x", "--data_dir=y", "--seeds=7"])
+        assert study.FLAGS.seeds == "7" and cli.with_presets([f"--flagfile={study.FLAGS.preset}"])
+        return
     flags = (upstream if preset.startswith("bit-") else pretrain).FLAGS
     assert not flags.parse([argument, "--run_dir=x", "--data_dir=y", "--epochs=7"])
     assert flags.epochs == 7
