@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bitkeras.backbones.shipped import SHIPPED, shipped_card
 from bitkeras.data import ImageSource
+from bitkeras.data.splits import SPLITS
 
 
 def sha256_of(path: Path) -> str | None:
@@ -55,6 +56,9 @@ def content_of(value: str) -> str:
     """What stands for the value of a flag in a key: a path's content, the checksum of a shipped model, or the value."""
     if value in SHIPPED:
         return shipped_card(value)["sha256"]
+    if value in SPLITS or value == "none":
+        # Whatever folder of that name there is.
+        return value
     path = Path(value)
     if "://" in value or not path.exists():
         return value

@@ -14,25 +14,21 @@ command twice to use two processes. STUDY_DIR gets plan.json, steps/, report.htm
 from __future__ import annotations
 
 import json
-import shlex
 from pathlib import Path
 
 from absl import flags
 
 from bitkeras.data import DATASETS
 from bitkeras.errors import UserError
-from bitkeras.evaluation.report import write_report
 from bitkeras.files import written_atomically
 from pipelines.command_flags import CommandFlags
 from pipelines.probe import SHARE
-from pipelines.provenance import find_commit
 from pipelines.runtime import say
 from pipelines.step_runner import DONE, FAILED, run_steps
 from pipelines.step_times import estimates, plan_lines
-from pipelines.steps import Step, step_key
 from pipelines.study_arms import PAPER, find_arms
-from pipelines.study_findings import gather
 from pipelines.study_plan import Plan, Planner
+from pipelines.study_report import report_step
 
 FLAGS = CommandFlags()
 FLAGS.text("study_dir", None, "Where plan, steps and report go.", required=True)
@@ -52,11 +48,8 @@ FLAGS.integer("map_epoch", None, "Epoch of the first t-SNE map, the other is the
 FLAGS.text("steps_dir", None, "Where steps are kept, to be shared by studies; none: STUDY_DIR/steps.")
 FLAGS.switch("keep_going", False, "After a step has failed, go on with those that do not need it.")
 FLAGS.switch("dry_run", False, "Print the plan with an estimate of the time, and stop.")
-# They say how a study is carried out, and do not belong to what its report depends on.
-CONDUCT = ("study_dir", "data_dir", "steps_dir", "keep_going", "dry_run")
 # Of --label_fraction of `bitkeras probe`.
 SMALLEST = SHARE["at_least"]
-REPORTED = ("report.html", "report.json", "report.md")
 
 
 def main(_) -> None:
@@ -114,26 +107,6 @@ def study(
     return plan
 
 
-def report_step(study_dir: Path, plan: Plan, options: dict, unfinished: dict[str, str]) -> Step:
-    """The last step; it depends on all that are done, and is made again where one of them was."""
-    done = tuple(step for step in plan.steps if step.name not in unfinished)
-    told = {name: value for name, value in options.items() if name not in CONDUCT}
-
-    def write() -> None:
-        content = gather(plan, {step.name for step in done}, title=f"Study on {plan.source.name}")
-        facts = {
-            "Seeds": ", ".join(map(str, options["seeds"])),
-            "Images": f"sha256 {plan.data_key[:16]} of ids, classes, lesions and file sizes",
-        }
-        if unfinished:
-            facts["Not in this report"] = "; ".join(f"{name} ({outcome})" for name, outcome in unfinished.items())
-        lines = [study_line(study_dir, options), *(step.line for step in done if step.line)]
-        write_report(study_dir, {**content, "facts": facts, "commands": lines, "commit": find_commit()})
-
-    key = step_key("report", flags={**told, "unfinished": unfinished}, inputs=done, data=plan.data_key)
-    return Step("report", key, study_dir, REPORTED, write, inputs=done)
-
-
 def save_plan(path: Path, plan: Plan, options: dict) -> None:
     """Writes what the study is made of."""
     steps = [
@@ -145,13 +118,6 @@ def save_plan(path: Path, plan: Plan, options: dict) -> None:
     ]
     with written_atomically(path) as beside:
         beside.write_text(json.dumps({"options": options, "data": plan.data_key, "steps": steps}, indent=2) + "\n")
-
-
-def study_line(study_dir: Path, options: dict) -> str:
-    """The command that makes the study again."""
-    given = {name: value for name, value in options.items() if value is not None}
-    given.update({name: ",".join(f"{one:g}" for one in given[name]) for name in ("seeds", "label_fractions")})
-    return shlex.join(["bitkeras", "study", f"--study_dir={study_dir}", *(f"--{n}={v}" for n, v in given.items())])
 
 
 def read_seeds(text: str) -> list[int]:

@@ -24,31 +24,38 @@ class Arm:
     name: str
     flags: tuple[str, ...] = ()
 
+    def flags_from(self, weights_s: str, weights_m: str) -> list[str]:
+        """Its flags with the weights filled in."""
+        return [
+            flag.replace(FROM_S, f"--weights={weights_s}").replace(FROM_M, f"--weights={weights_m}")
+            for flag in self.flags
+        ]
 
-_FROM_S, _FROM_M = "--weights={s}", "--weights={m}"
+
+FROM_S, FROM_M = "--weights={s}", "--weights={m}"
 _FROZEN = ("--norm=group", "--epochs=0")
 _TABLE = (
     # The seed paper's five (Lu, Jha, Huo 2021, table 1).
-    Arm("bit_s", "BiT-S", (_FROM_S, *_FROZEN)),
-    Arm("bit_m", "BiT-M", (_FROM_M, *_FROZEN)),
+    Arm("bit_s", "BiT-S", (FROM_S, *_FROZEN)),
+    Arm("bit_m", "BiT-M", (FROM_M, *_FROZEN)),
     Arm("simsiam", "SimSiam"),
-    Arm("bit_s_simsiam", "BiT-S + SimSiam", (_FROM_S,)),
-    Arm("bit_m_simsiam", "BiT-M + SimSiam", (_FROM_M,)),
+    Arm("bit_s_simsiam", "BiT-S + SimSiam", (FROM_S,)),
+    Arm("bit_m_simsiam", "BiT-M + SimSiam", (FROM_M,)),
     # What they leave open.
-    Arm("bit_m_swapped", "BiT-M with BN, not trained on", (_FROM_M, "--swap=preserve", "--epochs=0")),
-    Arm("bit_m_preserved_simsiam", "BiT-M, kept in the swap, + SimSiam", (_FROM_M, "--swap=preserve")),
+    Arm("bit_m_swapped", "BiT-M with BN, not trained on", (FROM_M, "--swap=preserve", "--epochs=0")),
+    Arm("bit_m_preserved_simsiam", "BiT-M, kept in the swap, + SimSiam", (FROM_M, "--swap=preserve")),
     # The paper's figure 1: with Group Norm SimSiam has nothing that keeps the features of a batch apart.
     Arm("simsiam_gn", "SimSiam with GN", ("--norm=group",)),
-    Arm("bit_m_simsiam_gn", "BiT-M + SimSiam with GN", (_FROM_M, "--norm=group")),
+    Arm("bit_m_simsiam_gn", "BiT-M + SimSiam with GN", (FROM_M, "--norm=group")),
     Arm("byol_gn", "BYOL with GN", ("--method=byol", "--norm=group")),
-    Arm("bit_m_byol_gn", "BiT-M + BYOL with GN", (_FROM_M, "--method=byol", "--norm=group")),
+    Arm("bit_m_byol_gn", "BiT-M + BYOL with GN", (FROM_M, "--method=byol", "--norm=group")),
     Arm("simsiam_lesion_pairs", "SimSiam on pairs of a lesion", ("--positives=lesion",)),
-    Arm("bit_m_simsiam_lesion_pairs", "BiT-M + SimSiam on pairs of a lesion", (_FROM_M, "--positives=lesion")),
+    Arm("bit_m_simsiam_lesion_pairs", "BiT-M + SimSiam on pairs of a lesion", (FROM_M, "--positives=lesion")),
     Arm("simsiam_dermatoscopy_views", "SimSiam, dermatoscopy views", ("--views=dermatoscopy",)),
     Arm(
         "bit_m_simsiam_dermatoscopy_views",
         "BiT-M + SimSiam, dermatoscopy views",
-        (_FROM_M, "--views=dermatoscopy"),
+        (FROM_M, "--views=dermatoscopy"),
     ),
 )
 ARMS = {arm.id: arm for arm in _TABLE}

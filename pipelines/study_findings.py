@@ -5,25 +5,19 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Sequence
-from pathlib import Path
-
-import numpy as np
 
 from bitkeras.evaluation.answers import Answers, load_answers, pooled
 from bitkeras.evaluation.comparison import overall_scores, paired_differences
 from bitkeras.evaluation.metrics import chance_level
-from bitkeras.evaluation.verdict import REMEDIES, VERDICTS
-from bitkeras.runs import RunFolder
 from pipelines.clinical import ANSWERS, CARD
 from pipelines.leakage import RECORD as LEAKAGE
 from pipelines.leakage import audit_lines
 from pipelines.splitting import split_title
-from pipelines.study_arms import COLLAPSE_PAIRS, SCRATCH, Arm, compared_pairs
-from pipelines.study_curves import METRIC, count_images, count_labels, epochs_to_target, minutes_of
+from pipelines.study_arm_findings import baseline_arms, describe_arm, folder_of, num_trained_on
+from pipelines.study_arms import COLLAPSE_PAIRS, SCRATCH, compared_pairs
+from pipelines.study_curves import count_labels, epochs_to_target
 from pipelines.study_look import MAPS, NEIGHBOURS
-from pipelines.study_plan import ArmRun, Plan
-
-FULL = 1.0
+from pipelines.study_plan import FULL, ArmRun, Plan
 
 
 def gather(plan: Plan, done: set[str], *, title: str) -> dict:
@@ -39,7 +33,7 @@ def gather(plan: Plan, done: set[str], *, title: str) -> dict:
     by_arm = {arm.id: [run for run in runs if run.arm == arm] for arm in arms}
     full = {arm: answers_of(of_arm, FULL) for arm, of_arm in by_arm.items()}
     scores = overall_scores(full)
-    curves = {id: {run.seed: _folder(run).metrics() for run in of_arm} for id, of_arm in by_arm.items()}
+    curves = {id: {run.seed: folder_of(run).metrics() for run in of_arm} for id, of_arm in by_arm.items()}
     leader = max(scores, key=lambda arm: scores[arm]["balanced_accuracy"]["value"])
     described = [describe_arm(arm, by_arm[arm.id], scores[arm.id], [*curves[arm.id].values()]) for arm in arms]
     trained = {id: rows for id, rows in curves.items() if by_arm[id][0].is_trained}
@@ -62,54 +56,6 @@ def answers_of(runs: Sequence[ArmRun], fraction: float) -> Answers:
     return pooled([load_answers(step.folder / ANSWERS) for step in steps], [step.name for step in steps])
 
 
-def describe_arm(arm: Arm, runs: list[ArmRun], scores: dict, curves: list[list[dict]]) -> dict:
-    """One entry of `arms`: the card and the retention are those of the first seed."""
-    probe_dir, run = runs[0].probes[FULL].folder, _folder(runs[0])
-    retention, rows = run.path / "retention.json", [_rows(run)[0] for run in runs]
-    num_images, is_trained = num_trained_on(runs[0]), runs[0].is_trained
-    found = {
-        **{"id": arm.id, "name": arm.name, "baseline": False, "num_runs": len(runs), "flags": run.config()},
-        "scores": {**scores, METRIC: _over_seeds([row[METRIC] for row in rows])},
-        "card": json.loads((probe_dir / CARD).read_text()),
-        "curves": curves if is_trained else None,
-        "verdict": worst_verdict(curves) if is_trained else None,
-        "retention": json.loads(retention.read_text()) if retention.is_file() else None,
-        "minutes": float(np.mean([minutes_of(one, num_images) for one in curves])) if is_trained else None,
-    }
-    return {name: value for name, value in found.items() if value is not None}
-
-
-def worst_verdict(curves: list[list[dict]]) -> dict | None:
-    """How the runs ended as the collapse sentinel saw it; of several seeds the worst."""
-    ends = [rows[-1] for rows in curves if rows and rows[-1].get("verdict") in VERDICTS]
-    if not ends:
-        return None
-    worst = max(ends, key=lambda row: VERDICTS.index(row["verdict"]))
-    return {"state": worst["verdict"], "evidence": worst["evidence"], "remedy": REMEDIES[worst["verdict"]]}
-
-
-def baseline_arms(runs: list[ArmRun]) -> list[dict]:
-    """What every arm has to beat, from the probe that has it."""
-    for run in runs:
-        rows = [row for row in _rows(run) if row.get("baseline")]
-        if rows:
-            return [_baseline(row) for row in rows]
-    return []
-
-
-def _baseline(row: dict) -> dict:
-    scores = {
-        metric: {
-            **{"value": row[metric], "std": row.get(f"{metric}_std"), "trials": []},
-            "interval": row.get("interval") if metric == "balanced_accuracy" else None,
-        }
-        for metric in ("balanced_accuracy", "macro_f1", "accuracy", METRIC)
-        if row.get(metric) is not None
-    }
-    id = "".join(letter if letter.isalnum() else "_" for letter in row["name"])
-    return {"id": id, "name": row["name"], "baseline": True, "scores": scores, "num_runs": 1, "flags": {}}
-
-
 def label_efficiency(by_arm: dict[str, list[ArmRun]], done: set[str], full: dict[str, dict]) -> list[dict]:
     """Balanced accuracy of each arm by share of labels; nothing where there is one share only."""
     found = []
@@ -129,7 +75,7 @@ def label_efficiency(by_arm: dict[str, list[ArmRun]], done: set[str], full: dict
 
 def about_data(plan: Plan, runs: list[ArmRun]) -> dict:
     """Which images, how they were parted, and what the test part shares with the rest."""
-    probe_dir, config = runs[0].probes[FULL].folder, _folder(runs[0]).config()
+    probe_dir, config = runs[0].probes[FULL].folder, folder_of(runs[0]).config()
     card = json.loads((probe_dir / CARD).read_text())
     audits = [json.loads((run.probes[FULL].folder / LEAKAGE).read_text()) for run in runs]
     # One of them has looked for near-duplicates.
@@ -143,12 +89,6 @@ def about_data(plan: Plan, runs: list[ArmRun]) -> dict:
         "leakage_share": audit["sisters"]["overall"],
         "leakage": audit_lines(audit),
     }
-
-
-def num_trained_on(run: ArmRun) -> int:
-    """Images of an epoch of pre-training: full batches."""
-    num_images, batch_size = count_images(run.pretrain.folder / "split.csv", "pretrain"), run.batch_size
-    return num_images // batch_size * batch_size
 
 
 def _maps(plan: Plan, done: set[str]) -> list[dict]:
@@ -167,17 +107,3 @@ def _neighbours(plan: Plan, done: set[str]) -> list[dict]:
 
 def _decoded(picture: dict) -> dict:
     return {**picture, "png": base64.b64decode(picture["png"])}
-
-
-def _over_seeds(values: list[float]) -> dict:
-    std = float(np.std(values)) if len(values) > 1 else None
-    return {"value": float(np.mean(values)), "std": std, "interval": None, "trials": values}
-
-
-def _folder(run: ArmRun) -> RunFolder:
-    return RunFolder(run.pretrain.folder)
-
-
-def _rows(run: ArmRun) -> list[dict]:
-    path: Path = run.probes[FULL].folder / "scores.json"
-    return json.loads(path.read_text())

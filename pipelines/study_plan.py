@@ -6,21 +6,26 @@ import dataclasses
 import shlex
 from pathlib import Path
 
-import tensorflow as tf
-
-from bitkeras.backbones.shipped import SHIPPED, shipped_card
 from bitkeras.data import ImageSource
 from bitkeras.errors import UserError
-from pipelines import cli, pretrain, probe
 from pipelines.checksums import content_of, images_fingerprint
 from pipelines.runtime import read_existing
-from pipelines.starting_point import DEFAULT_BACKBONE
 from pipelines.step_times import relative_cost
 from pipelines.steps import Step, step_key
 from pipelines.study_arms import SCRATCH, Arm
+from pipelines.study_commands import (
+    backbone_of,
+    kind_of,
+    pretrain_arguments,
+    pretrain_flags,
+    probe_flags,
+    run_command,
+    snapshots_of,
+)
 from pipelines.study_look import LOOKED, look
 
-PROBE_CONDUCT = ("data_dir", "on_bad_image", "find_duplicates", "feature_cache")
+# All labels.
+FULL = 1.0
 PRETRAINED = ("config.json", "split.csv", "metrics.jsonl", "encoder.keras")
 PROBED = ("scores.json", "card.json", "predictions.npz", "probe.npz", "leakage.json", "report.md")
 # Of the passes of an image through the network that a training step takes: two views, forward, and back twice as long.
@@ -67,10 +72,6 @@ class Plan:
     source: ImageSource
     data_key: str
 
-    def runs_of(self, arm: Arm) -> list[ArmRun]:
-        """One a seed."""
-        return [run for run in self.runs if run.arm == arm]
-
 
 class Planner:
     """Makes the steps; equal ones are one step.
@@ -90,7 +91,7 @@ class Planner:
         Raises:
           UserError, flags.Error: for images that cannot be read and flags that do not parse.
         """
-        config = self._pretrain_flags(self._pretrain_arguments(arms[0], 0))
+        config = pretrain_flags(pretrain_arguments(arms[0], 0, self.options))
         self.source = read_existing(config)
         if self.source.labels is None:
             raise UserError(f"{self.source.name} has no labels, and a study compares by them; pass a labelled set.")
@@ -106,17 +107,17 @@ class Planner:
         return ArmRun(arm, seed, trained, probes)
 
     def _pretrain(self, arm: Arm, seed: int) -> Step:
-        arguments = self._pretrain_arguments(arm, seed)
-        flags = self._pretrain_flags(arguments)
+        arguments = pretrain_arguments(arm, seed, self.options)
+        flags = pretrain_flags(arguments)
         name = f"{arm.id}-seed{seed}"
         if not flags["epochs"] and flags["norm"] == "group" and flags["weights"] != "none":
             # Nothing of it is drawn: one encoder for all seeds, which then vary the classifiers alone.
             arguments, name = [*arguments, "--seed=0"], arm.id
-            flags = self._pretrain_flags(arguments)
-        snapshots = self._snapshots(flags["epochs"])
+            flags = pretrain_flags(arguments)
+        snapshots = snapshots_of(flags["epochs"], self.options["map_epoch"])
         decisive = {flag: value for flag, value in flags.items() if flag not in ("run_dir", "data_dir")}
         decisive.update({flag: content_of(flags[flag]) for flag in ("split", "weights")}, snapshots=snapshots)
-        backbone, size = _backbone(flags), flags["image_size"]
+        backbone, size = backbone_of(flags), flags["image_size"]
         num_images = min(flags["num_images"] or len(self.source), round(PRETRAIN_SHARE * len(self.source)))
         conduct = [f"--snapshot_epochs={','.join(map(str, snapshots))}"] if snapshots else []
         # Once is enough: all arms have one split.
@@ -135,12 +136,11 @@ class Planner:
         )
 
     def _probe(self, arm: Arm, trained: Step, seed: int, fraction: float) -> Step:
-        baselines = (arm, seed, fraction) == (self.beside_baselines, self.options["seeds"][0], 1.0)
+        baselines = (arm, seed, fraction) == (self.beside_baselines, self.options["seeds"][0], FULL)
         shared = ["--nobaselines", *shlex.split(self.options["probe_flags"] or "")]
         arguments = [*shared, f"--seed={seed}", f"--label_fraction={fraction:g}"]
         arguments += ["--baselines"] if baselines else []
-        probe.FLAGS.parse(["--run_dir=RUN", *arguments])
-        flags = probe.FLAGS.values(without=["run_dir", "name", *PROBE_CONDUCT])
+        flags = probe_flags(arguments)
         # Of the first run the audit is there, with the near-duplicates; of others they are not asked for again.
         conduct = [f"--data_dir={self.options['data_dir']}", "--nofind_duplicates"]
         return self._add(
@@ -152,7 +152,7 @@ class Planner:
             arguments=lambda folder: [*arguments, *conduct, f"--run_dir={trained.folder}", f"--name={folder.name}"],
             outputs=PROBED,
             optional=("labels.csv", "report.json", "report.html"),
-            kind=_kind("probe", trained) + (", baselines" if baselines else ""),
+            kind=kind_of("probe", trained) + (", baselines" if baselines else ""),
             work=(1 - PRETRAIN_SHARE) * len(self.source) * (2 if baselines else 1),
             facts={"flags": flags, "cost": trained.facts["cost"]},
         )
@@ -173,7 +173,7 @@ class Planner:
             parent=folder,
             inputs=(run.pretrain,),
             outputs=LOOKED,
-            kind=_kind("look", run.pretrain),
+            kind=kind_of("look", run.pretrain),
             work=(len(epochs) + 2) * 0.2 * len(self.source),
             facts={"flags": flags, "cost": run.pretrain.facts["cost"]},
             make=lambda into: look(folder, into, data_dir=data_dir, **flags),
@@ -186,43 +186,7 @@ class Planner:
             # A step keeps its folder under whatever name another study made it.
             folder = next(iter(sorted(parent.glob(f"*-{key[:8]}"))), parent / f"{name}-{key[:8]}")
             line = arguments and shlex.join(["bitkeras", command, *arguments(folder)])
-            run = (lambda: make(folder)) if make else (lambda: _run_command(command, arguments(folder)))
+            run = (lambda: make(folder)) if make else (lambda: run_command(command, arguments(folder)))
             above = "" if parent == self.steps_dir else f"{parent.name.rpartition('-')[0]}/"
             self.steps[key] = Step(f"{above}{name}", key, folder, make=run, line=line, **fields)
         return self.steps[key]
-
-    def _pretrain_arguments(self, arm: Arm, seed: int) -> list[str]:
-        options = self.options
-        weights = {"s": options["weights_s"], "m": options["weights_m"]}
-        arguments = [f"--flagfile={options['preset']}"] if options["preset"] else []
-        arguments += [f"--dataset={options['dataset']}"] if options["dataset"] else []
-        arguments += shlex.split(options["pretrain_flags"] or "")
-        arguments += [f"--data_dir={options['data_dir']}", *(flag.format(**weights) for flag in arm.flags)]
-        return [*arguments, f"--seed={seed}", f"--split_seed={options['split_seed']}"]
-
-    def _pretrain_flags(self, arguments: list[str]) -> dict:
-        pretrain.FLAGS.parse(cli.with_presets([*arguments, "--run_dir=RUN"]))
-        return pretrain.FLAGS.values(without=pretrain.ALL_CONDUCT)
-
-    def _snapshots(self, num_epochs: int) -> list[int]:
-        """The early epoch of the maps; of the paper's 400 it is 50."""
-        early = self.options["map_epoch"] or max(1, num_epochs // 8)
-        return [early] if 0 < early < num_epochs else []
-
-
-def _backbone(flags: dict) -> str:
-    known = shipped_card(flags["weights"])["backbone"] if flags["weights"] in SHIPPED else DEFAULT_BACKBONE
-    return flags["backbone"] or known
-
-
-def _kind(command: str, trained: Step) -> str:
-    """Of a step on the network of `trained`."""
-    return trained.kind.replace("pretrain", command).partition(",")[0]
-
-
-def _run_command(command: str, arguments: list[str]) -> None:
-    try:
-        cli.run(command, arguments)
-    finally:
-        # Else the graphs of all steps stay in memory.
-        tf.keras.backend.clear_session()

@@ -3,7 +3,7 @@
 import pytest
 from small_road import Road, pretrain_flags
 
-from pipelines import cli, study
+from pipelines import cli, study_report
 
 
 @pytest.fixture(scope="session")
@@ -29,9 +29,9 @@ def study_contents(monkeypatch) -> list[dict]:
 
     def write(folder, content):
         contents.append(content)
-        for name in study.REPORTED:
+        for name in study_report.REPORTED:
             (folder / name).write_text(content["title"])
         return folder / "report.html"
 
-    monkeypatch.setattr(study, "write_report", write)
+    monkeypatch.setattr(study_report, "write_report", write)
     return contents

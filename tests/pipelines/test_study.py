@@ -11,7 +11,8 @@ from sklearn.metrics import balanced_accuracy_score
 from small_road import run_process
 
 from bitkeras.errors import UserError
-from pipelines import cli, study_findings
+from pipelines import cli
+from pipelines.study_arm_findings import worst_verdict
 from pipelines.study_curves import epochs_to_target, first_epoch, minutes_of
 from pipelines.study_look import groups_of_classes
 
@@ -47,9 +48,9 @@ def test_epochs_to_the_score_that_training_from_scratch_ends_with():
 
 def test_of_several_seeds_the_worst_verdict_is_told():
     ends = [[{"verdict": name, "evidence": name}] for name in ("healthy", "complete collapse", "not optimising")]
-    found = study_findings.worst_verdict(ends)
+    found = worst_verdict(ends)
     assert found["state"] == found["evidence"] == "complete collapse" and "base_lr" in found["remedy"]
-    assert study_findings.worst_verdict([[{"epoch": 0}], []]) is None
+    assert worst_verdict([[{"epoch": 0}], []]) is None
 
 
 def test_benign_and_malignant_only_where_every_class_is_known():
