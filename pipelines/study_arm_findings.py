@@ -52,7 +52,7 @@ def baseline_arms(runs: list[ArmRun]) -> list[dict]:
 def _baseline(row: dict) -> dict:
     scores = {
         metric: {
-            **{"value": row[metric], "std": row.get(f"{metric}_std"), "trials": []},
+            **{"value": row[metric], "std": row.get(f"{metric}_std"), "trials": [row[metric]]},
             "interval": row.get("interval") if metric == "balanced_accuracy" else None,
         }
         for metric in ("balanced_accuracy", "macro_f1", "accuracy", METRIC)

@@ -15,7 +15,7 @@ from small_road import ROOT
 from bitkeras.errors import Interrupted, UserError
 from pipelines import step_times
 from pipelines.step_runner import DONE, FAILED, LEFT_OUT, locked, run_steps
-from pipelines.steps import RECORD, finished_record, state, step_key
+from pipelines.steps import RECORD, Step, finished_record, state, step_key
 
 
 def run(folder, **options):
@@ -217,3 +217,14 @@ def test_the_cost_of_a_pass_grows_as_its_arithmetic():
     # Twice the side is four times the pixels; four times the width 16 times the products.
     assert step_times.relative_cost("R26x1", 128) == 64
     assert [step_times.duration(seconds) for seconds in (12, 600, 7200)] == ["12 s", "10 min", "2.0 h"]
+
+
+def test_of_a_training_half_done_the_rest_is_told_at_its_own_rate(tmp_path):
+    facts = {"flags": {"epochs": 10}, "num_images": 100}
+    step = Step("a", "0123456789", tmp_path / "a-01234567", ("result.txt",), lambda: None, facts=facts)
+    step.folder.mkdir()
+    rows = [{"epoch": epoch, "images_per_second": rate} for epoch, rate in ((1, 5.0), (2, 50.0), (3, 50.0), (4, 60.0))]
+    (step.folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [{"epoch": 0}, *rows]))
+    (found,) = step_times.estimates([step], tmp_path)
+    # Six epochs of two seconds, and a start.
+    assert (found.state, found.source, found.seconds) == ("partly done", "measured", 12 + step_times.START_SECONDS)
