@@ -12,6 +12,7 @@ from bitkeras.callbacks import RunCheckpoint
 from bitkeras.data import read_source
 from bitkeras.data.batches import image_batches, view_batches
 from bitkeras.data.split_files import load_split
+from bitkeras.evaluation.answers import load_answers
 from bitkeras.evaluation.metrics import balanced_accuracy
 from bitkeras.evaluation.verdict import VERDICTS
 from bitkeras.runs import RunFolder
@@ -63,6 +64,7 @@ def test_the_run_folder_holds_what_is_promised_and_nothing_else(road):
     }
     assert {path.relative_to(road.run_dir / "probe").as_posix() for path in (road.run_dir / "probe").rglob("*.*")} == {
         *("config.json", "scores.json", "predictions.csv", "probe.npz", "report.md", "report.json", "leakage.json"),
+        *("card.json", "predictions.npz"),
         *("figures/scores.png", "figures/curves.png", "figures/tsne.png"),
     }
 
@@ -174,6 +176,25 @@ def test_predictions_have_the_score_of_their_row(road, source):
     labels = np.array([source.class_names.index(row["class"]) for row in predictions])
     score = balanced_accuracy(labels, probabilities_of(predictions).argmax(axis=1))
     assert score == pytest.approx(row["balanced_accuracy"]) and row["balanced_accuracy_std"] is None
+
+
+def test_the_card_is_of_the_same_answers_as_table_and_saved_model(road, source, split, predictions):
+    card = json.loads((road.run_dir / "probe" / "card.json").read_text())
+    answers = load_answers(road.run_dir / "probe" / "predictions.npz")
+    row = json.loads((road.run_dir / "probe" / "scores.json").read_text())[0]
+    assert answers.image_ids.tolist() == source.image_ids[split.indices("test")].tolist()
+    np.testing.assert_array_equal(answers.groups, source.groups[split.indices("test")])
+    # What is served is the best trial, calibrated.
+    served = answers.probabilities[answers.best_trial]
+    np.testing.assert_allclose(served, probabilities_of(predictions), atol=1e-6)
+    for metric in ("balanced_accuracy", "macro_f1"):
+        assert card["overall"][metric]["value"] == pytest.approx(row[metric])
+        assert card["overall"][metric]["std"] == pytest.approx(row[f"{metric}_std"])
+    np.testing.assert_allclose(card["overall"]["balanced_accuracy"]["interval"], row["interval"])
+    assert card["overall"]["roc_auc"]["value"] == row["roc_auc"] and card["overall"]["pr_auc"]["value"] == row["pr_auc"]
+    assert {table["fact"] for table in card["subgroups"]} >= {"sex", "age band", "site"}
+    assert card["focus"] == "mel" and card["num_groups"] == len(set(answers.groups))
+    assert card["calibration"]["temperature"] != 1
 
 
 def test_the_report_tells_scores_and_commands(road):
