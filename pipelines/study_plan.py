@@ -112,7 +112,7 @@ class Planner:
         name = f"{arm.id}-seed{seed}"
         if not flags["epochs"] and flags["norm"] == "group" and flags["weights"] != "none":
             # Nothing of it is drawn: one encoder for all seeds, which then vary the classifiers alone.
-            arguments, name = [*arguments, "--seed=0"], arm.id
+            arguments, name = pretrain_arguments(arm, 0, self.options), arm.id
             flags = pretrain_flags(arguments)
         snapshots = snapshots_of(flags["epochs"], self.options["map_epoch"])
         decisive = {flag: value for flag, value in flags.items() if flag not in ("run_dir", "data_dir")}
