@@ -143,6 +143,11 @@ def make(step: Step) -> None:
 
 def clear(step: Step) -> None:
     """Takes away a result that was finished and has been damaged since, or is of other inputs."""
-    (step.folder / RECORD).unlink()
-    if step.owns_folder:
-        shutil.rmtree(step.folder)
+    if not step.owns_folder:
+        (step.folder / RECORD).unlink()
+        return
+    # Killed half-way, what is left must not be taken for a step to go on with.
+    aside = step.folder.with_name(f".{step.folder.name}.damaged")
+    shutil.rmtree(aside, ignore_errors=True)
+    step.folder.rename(aside)
+    shutil.rmtree(aside)

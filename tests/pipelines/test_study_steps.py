@@ -54,6 +54,24 @@ def test_a_damaged_result_is_made_again_with_what_came_of_it(tmp_path, damaged, 
     assert (steps[3].folder / "result.txt").read_text() == "d(b(a())c(a()))"
 
 
+def test_killed_while_a_damaged_result_is_taken_away_nothing_of_it_is_used(tmp_path, monkeypatch):
+    _, _, steps = run(tmp_path)
+    (steps[0].folder / "result.txt").write_text("no longer what it was")
+
+    def kill(*_, ignore_errors=False):
+        if not ignore_errors:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", kill)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path)
+    diary, _, steps = run(tmp_path)
+    assert diary == ["a"] and (steps[0].folder / "result.txt").read_text() == "a()"
+    (steps[0].folder / "result.txt").write_text("and again")
+    assert run(tmp_path)[0] == ["a"] and not list(tmp_path.glob(".*.damaged"))
+
+
 def test_a_step_whose_input_came_out_otherwise_is_made_again(tmp_path):
     _, _, steps = run(tmp_path)
     (steps[0].folder / "result.txt").unlink()
