@@ -29,6 +29,10 @@ class RunFolder:
         self.checkpoints_path = self.path / "checkpoints"
         self.encoder_path = self.path / "encoder.keras"
 
+    def snapshot_path(self, epoch: int) -> Path:
+        """The encoder after `epoch`, where the run keeps it."""
+        return self.path / "snapshots" / f"epoch_{epoch:04d}.keras"
+
     def shadow(self, folder: Path) -> RunFolder:
         """What a second process has of this run: the same checkpoints to go on from, and `folder` to write to."""
         other = RunFolder(folder)

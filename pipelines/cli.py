@@ -12,7 +12,8 @@ import bitkeras
 from bitkeras.errors import Interrupted, UserError
 
 COMMANDS = {
-    "quickstart": "Draw phantom images and run the whole road on them: pretrain, probe, push, predict.",
+    "quickstart": "Draw phantom images and run the whole road on them: study, push, predict.",
+    "study": "Compare BiT, SimSiam and both: all runs, seeds, probes and figures, and one report.",
     "upstream": "Train a BiT network by its own supervised recipe on labelled images.",
     "pretrain": "Train a BiT network by SimSiam, or another method, on unlabelled images.",
     "probe": "Score a pre-trained encoder: kNN, linear probe, baselines, t-SNE, report.",
@@ -54,7 +55,8 @@ def usage() -> str:
         "usage: bitkeras COMMAND [--flag=value ...]\n\n"
         f"Commands:\n{listed}\n\n"
         "`bitkeras COMMAND --help` explains every flag with its default; --flagfile=FILE reads flags from a file.\n"
-        f"Presets that come along, named without path or ending (those of upstream begin with bit-): {presets}."
+        f"Presets that come along, named without path or ending (those of upstream begin with bit-, of study "
+        f"with study): {presets}."
     )
 
 
@@ -69,13 +71,13 @@ def run(command: str, arguments: list[str]) -> None:
     if "--help" in arguments or "-h" in arguments:
         print(f"usage: bitkeras {command} --flag=value ...\n\n{module.__doc__}\n{module.FLAGS.help()}")
         return
-    positional = module.FLAGS.parse(_with_presets(arguments))
+    positional = module.FLAGS.parse(with_presets(arguments))
     if positional and not getattr(module, "TAKES_ARGUMENTS", False):
         raise flags.Error(f"{' '.join(positional)} stands without a flag; every value is given as --flag=value")
     module.main(positional)
 
 
-def _with_presets(arguments: list[str]) -> list[str]:
+def with_presets(arguments: list[str]) -> list[str]:
     """`--flagfile=smoke` -> the preset that comes along, unless a file of that name exists."""
     resolved = []
     for argument in arguments:

@@ -4,7 +4,7 @@ The defaults are the seed paper's recipe (Lu, Jha, Huo 2021): 224 px, batch 128,
 coupled weight decay 5e-4, base rate 0.03 per 256 images, cosine. RUN_DIR gets config.json, split.csv, metrics.jsonl,
 tensorboard/, checkpoints/ and, when it is done, encoder.keras; of labelled images also leakage.json; from given weights
 weights.json, and retention.json where group norm was swapped for batch norm. The same command again goes on from the
-last checkpoint.
+last checkpoint. With --snapshot_epochs=1,50 the encoder of these epochs stays in snapshots/.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ from pipelines.job import Job
 from pipelines.leakage import audit_job
 from pipelines.retention import measure_retention, retention_lines
 from pipelines.runtime import say
+from pipelines.snapshots import Snapshots, read_epochs
 from pipelines.splitting import define_split_flags, find_split, settled_split
 from pipelines.starting_point import require_images, settled_start
 from pipelines.trainers import build_trainer, define_method_flags, settled_method
@@ -54,6 +55,9 @@ FLAGS = CommandFlags()
 FLAGS.text("run_dir", None, "Where the run lies: a new folder, or one to go on with.", required=True)
 runtime.define_data_flags(FLAGS, DATASETS)
 define_split_flags(FLAGS, "Who sees which image:")
+FLAGS.integer(
+    "split_seed", None, "Of the split alone, where runs of several seeds share one; none: --seed.", at_least=0
+)
 FLAGS.integer("num_images", None, "Pre-train on so many of the images only (default: all).", at_least=2)
 FLAGS.choice("backbone", None, BACKBONES, "Depth and width of the BiT network; none: that of --weights, or R50x1.")
 FLAGS.choice("norm", "batch", NORMS, "batch: the seed paper's network; group: BiT's own.")
@@ -82,8 +86,9 @@ FLAGS.switch("deterministic", False, "The same bits from every run on this machi
 FLAGS.integer("knn_k", 20, "Neighbours of the kNN monitor (published, with larger banks: 200).", at_least=1)
 FLAGS.number("knn_temperature", 0.07, "T of its weights exp(cos/T) (Wu et al.: 0.07; SimSiam: 0.2).", at_least=1e-6)
 FLAGS.choice("on_collapse", "warn", ON_COLLAPSE, "Where features collapse: tell, end the run, or take it back.")
+FLAGS.text("snapshot_epochs", None, "Epochs after which the encoder is kept in snapshots/ too, with commas.")
 define_conduct_flags(FLAGS)
-ALL_CONDUCT = (*CONDUCT, "on_collapse")
+ALL_CONDUCT = (*CONDUCT, "on_collapse", "snapshot_epochs")
 
 
 def main(_) -> None:
@@ -104,6 +109,7 @@ def pretrain(run: RunFolder, config: dict, conduct: dict) -> None:
       UserError: for what is wrong with data, weights, folder or flags.
     """
     read_profile_steps(conduct["profile_steps"])
+    read_epochs(conduct["snapshot_epochs"], config["epochs"])
     if config["deterministic"] and config["views"] == "keras_cv":
         raise UserError(
             "--deterministic cannot hold with --views=keras_cv, whose layers draw in the order in which threads come; "
@@ -254,6 +260,8 @@ def train(job: Job, encoder: tf.keras.Model, records: dict[str, dict]) -> tf.ker
     )
     # A bad epoch is written down, and no checkpoint is made of it.
     callbacks = [*in_step(trained, encoder), monitor, sentinel, log, draw_norms(job, log), sentinel.action]
+    # Before the checkpoint: a run that is killed between the two makes the epoch, and its snapshot, again.
+    callbacks.append(Snapshots(job, encoder))
     fit(job, trainer, batches, checkpoint=checkpoint, callbacks=callbacks)
     if trained is not encoder:
         encoder.set_weights(trained.get_weights())

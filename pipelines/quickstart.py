@@ -1,13 +1,14 @@
 """The whole road, on images that the project draws itself.
 
 It needs no data and no network: dermatoscopy-like phantoms in HAM10000's layout, and on them the commands that you
-would run on your own images, each printed first. Three encoders stand side by side in the report: a BiT network as it
-came, SimSiam from random weights, and SimSiam from BiT. Run again, it goes on where it stopped.
+would run on your own images, each printed first. Three encoders stand side by side in the report of a small study: a
+BiT network as it came, SimSiam from random weights, and SimSiam from BiT. Run again, it goes on where it stopped.
 """
 
 from __future__ import annotations
 
 import csv
+import json
 import time
 from pathlib import Path
 
@@ -15,8 +16,10 @@ from pipelines import cli
 from pipelines.command_flags import CommandFlags
 from pipelines.runtime import say
 
+ARMS = ("bit_m", "simsiam", "bit_m_simsiam")
+
 FLAGS = CommandFlags()
-FLAGS.text("output_dir", "runs/quickstart", "Where images, run and SavedModel go.")
+FLAGS.text("output_dir", "runs/quickstart", "Where images, study and SavedModel go.")
 FLAGS.integer("num_images", 1500, "Phantoms to draw.", at_least=100)
 FLAGS.text("preset", "quickstart", "Preset or flagfile for `bitkeras pretrain`.")
 FLAGS.text("weights", "bit-m-mini", "The BiT network to start from, of the architecture that the preset names.")
@@ -28,25 +31,37 @@ def main(_) -> None:
 
 
 def quickstart(output_dir: Path, *, num_images: int, preset: str, weights: str) -> None:
-    """Images, three encoders, their probe, SavedModel and one prediction, all below `output_dir`."""
+    """Images, a study of three encoders, SavedModel of the best and one prediction, all below `output_dir`."""
     started = time.perf_counter()
-    names = ("phantoms", "bit_frozen", "from_scratch", "run", "served")
-    data_dir, frozen_dir, scratch_dir, run_dir, push_dir = (output_dir / name for name in names)
+    data_dir, study_dir, push_dir = (output_dir / name for name in ("phantoms", "study", "served"))
     draw(data_dir, num_images)
-    common = [f"--flagfile={preset}", f"--data_dir={data_dir}"]
-    step("pretrain", *common, f"--weights={weights}", "--norm=group", "--epochs=0", f"--run_dir={frozen_dir}")
-    step("pretrain", *common, f"--run_dir={scratch_dir}")
-    step("pretrain", *common, f"--weights={weights}", f"--run_dir={run_dir}")
-    step("probe", f"--run_dir={run_dir}", f"--beside={frozen_dir},{scratch_dir}")
-    step("push", f"--run_dir={run_dir}", f"--push_dir={push_dir}")
+    step(
+        "study",
+        *(f"--study_dir={study_dir}", f"--data_dir={data_dir}", f"--preset={preset}", f"--weights_m={weights}"),
+        *(f"--arms={','.join(ARMS)}", "--seeds=0"),
+    )
+    run_dir, name = best_probe(study_dir)
+    step("push", f"--run_dir={run_dir}", f"--name={name}", f"--push_dir={push_dir}")
     image_id, dx = first_test_image(run_dir / "split.csv")
     step("predict", f"--push_dir={push_dir}", str(next(data_dir.rglob(f"{image_id}.jpg"))))
     say(f"That image is of the test part; it was drawn as {dx}.")
     say(f"\nDone in {(time.perf_counter() - started) / 60:.1f} minutes. Look at")
-    say(f"  the report     {run_dir / 'probe' / 'report.md'}")
-    say(f"  the curves     tensorboard --logdir {run_dir / 'tensorboard'}")
+    say(f"  the report     {study_dir / 'report.html'}")
+    say(f"  the curves     tensorboard --logdir {study_dir / 'steps'}")
     say(f"  the SavedModel {push_dir}")
     say("and then run the same commands on your own folder; `bitkeras --help` lists them.")
+
+
+def best_probe(study_dir: Path) -> tuple[Path, str]:
+    """(run folder, its probe's name) of the best encoder on the validation part; the test part must not choose."""
+    steps = json.loads((study_dir / "plan.json").read_text())["steps"]
+    probes = [Path(step["folder"]) for step in steps if (Path(step["folder"]) / "scores.json").is_file()]
+
+    def score(folder: Path) -> float:
+        return json.loads((folder / "scores.json").read_text())[0]["val_balanced_accuracy"]
+
+    best = max(probes, key=score)
+    return best.parent, best.name
 
 
 def first_test_image(split_path: Path) -> tuple[str, str]:

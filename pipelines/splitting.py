@@ -57,8 +57,14 @@ def whole_split(source: ImageSource, config: dict, *, needed: Sequence[str]) -> 
     if name == "lesion" and source.groups is None:
         say(f"--split=lesion: {source.name} names no lesions or patients here, so every image counts as one of its own")
     if config.get("num_folds") is None:
-        return SPLITS[name](source, seed=config["seed"])
-    return fold_split(source, name, num_folds=config["num_folds"], fold=config["fold"], seed=config["seed"])
+        return SPLITS[name](source, seed=split_seed(config))
+    return fold_split(source, name, num_folds=config["num_folds"], fold=config["fold"], seed=split_seed(config))
+
+
+def split_seed(config: dict) -> int:
+    """What the split is drawn by: the run's seed, unless it has one of its own."""
+    own = config.get("split_seed")
+    return config["seed"] if own is None else own
 
 
 def new_split(source: ImageSource, config: dict) -> Split:
@@ -67,7 +73,7 @@ def new_split(source: ImageSource, config: dict) -> Split:
     if config.get("num_images") is None:
         return split
     # Without their labels, which pre-training must not know.
-    return with_fewer_to_train_on(split, config["num_images"], seed=config["seed"])
+    return with_fewer_to_train_on(split, config["num_images"], seed=split_seed(config))
 
 
 def find_split(

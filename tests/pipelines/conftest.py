@@ -3,7 +3,7 @@
 import pytest
 from small_road import Road, pretrain_flags
 
-from pipelines import cli
+from pipelines import cli, study_report
 
 
 @pytest.fixture(scope="session")
@@ -20,3 +20,18 @@ def road(phantoms, tmp_path_factory) -> Road:
         cli.run(command, flags)
     cli.run("probe", [f"--run_dir={run_dir}", "--name=single", "--trials=1", "--epochs=10", "--nobaselines"])
     return Road(phantoms, run_dir, push_dir, commands)
+
+
+@pytest.fixture
+def study_contents(monkeypatch) -> list[dict]:
+    """What studies hand to their report, in place of the page that is made of it."""
+    contents = []
+
+    def write(folder, content):
+        contents.append(content)
+        for name in study_report.REPORTED:
+            (folder / name).write_text(content["title"])
+        return folder / "report.html"
+
+    monkeypatch.setattr(study_report, "write_report", write)
+    return contents

@@ -4,7 +4,7 @@ import pytest
 from small_road import pretrain_flags, run_process
 
 import bitkeras
-from pipelines import benchmark, cli, embed, ingest, pretrain, probe, push, quickstart, starting_point, upstream
+from pipelines import benchmark, cli, embed, ingest, pretrain, probe, push, quickstart, starting_point, study, upstream
 from pipelines import predict as predict_command
 
 MODULES = {
@@ -17,6 +17,7 @@ MODULES = {
     "ingest": ingest,
     "embed": embed,
     "quickstart": quickstart,
+    "study": study,
 }
 BAD_FLAGS = {
     "unknown command": (["nothing"], "'nothing'"),
@@ -81,9 +82,13 @@ def test_version(capsys):
 
 @pytest.mark.parametrize("preset", sorted(path.stem for path in cli.PRESETS.glob("*.flags")))
 def test_a_preset_parses_and_flags_after_it_win(preset):
-    (argument,) = cli._with_presets([f"--flagfile={preset}"])
-    assert cli._with_presets(["--flagfile", preset, "--epochs=3"]) == [argument, "--epochs=3"]
+    (argument,) = cli.with_presets([f"--flagfile={preset}"])
+    assert cli.with_presets(["--flagfile", preset, "--epochs=3"]) == [argument, "--epochs=3"]
     assert argument == f"--flagfile={cli.PRESETS / preset}.flags"
+    if preset.startswith("study"):
+        assert not study.FLAGS.parse([argument, "--study_dir=x", "--data_dir=y", "--seeds=7"])
+        assert study.FLAGS.seeds == "7" and cli.with_presets([f"--flagfile={study.FLAGS.preset}"])
+        return
     flags = (upstream if preset.startswith("bit-") else pretrain).FLAGS
     assert not flags.parse([argument, "--run_dir=x", "--data_dir=y", "--epochs=7"])
     assert flags.epochs == 7
@@ -92,7 +97,7 @@ def test_a_preset_parses_and_flags_after_it_win(preset):
 def test_the_paper_preset_writes_out_the_defaults():
     pretrain.FLAGS.parse(["--run_dir=x", "--data_dir=y"])
     defaults = pretrain.FLAGS.values()
-    pretrain.FLAGS.parse(cli._with_presets(["--flagfile=ham10000", "--run_dir=x", "--data_dir=y"]))
+    pretrain.FLAGS.parse(cli.with_presets(["--flagfile=ham10000", "--run_dir=x", "--data_dir=y"]))
     assert pretrain.FLAGS.values() == {**defaults, "backbone": starting_point.DEFAULT_BACKBONE}
 
 

@@ -6,7 +6,7 @@ from pipelines import cli
 pytestmark = pytest.mark.slow
 
 
-def test_quickstart_goes_the_whole_road_and_a_second_time_finds_it_gone(tmp_path, capsys):
+def test_quickstart_goes_the_whole_road_and_a_second_time_finds_it_gone(tmp_path, capsys, study_contents):
     smoke = (ROOT / "pipelines" / "presets" / "smoke.flags").read_text()
     preset = tmp_path / "small.flags"
     preset.write_text(smoke.replace("R14x0.25", "R26x0.25"))
@@ -14,16 +14,20 @@ def test_quickstart_goes_the_whole_road_and_a_second_time_finds_it_gone(tmp_path
     cli.run("quickstart", command)
     printed = capsys.readouterr().out
     shown = [line.split()[2] for line in printed.splitlines() if line.startswith("$ bitkeras")]
-    assert shown == ["pretrain", "pretrain", "pretrain", "probe", "push", "predict"]
+    assert shown == ["study", *["pretrain", "probe"] * 3, "push", "predict"]
     answer = next(line for line in printed.splitlines() if ".jpg: " in line)
     assert len(answer.split(": ")[1].split(", ")) == 7 and "Done in" in printed
-    promised = ["phantoms/HAM10000_metadata.csv", "run/encoder.keras", "run/tensorboard", "run/probe/report.md"]
-    assert all((tmp_path / "road" / name).exists() for name in [*promised, "served/1/saved_model.pb"])
-    report = (tmp_path / "road" / "run" / "probe" / "report.md").read_text()
-    for encoder in ("bit-m-mini, frozen", "simsiam from random weights", "simsiam from bit-m-mini"):
-        assert f"| {encoder}" in report
+    promised = ["phantoms/HAM10000_metadata.csv", "study/plan.json", "study/report.html", "served/1/saved_model.pb"]
+    assert all((tmp_path / "road" / name).exists() for name in promised)
+    (content,) = study_contents
+    arms = {arm["id"]: arm for arm in content["arms"] if not arm["baseline"]}
+    assert list(arms) == ["bit_m", "simsiam", "bit_m_simsiam"]
+    assert "retention" in arms["bit_m_simsiam"] and len(content["maps"]) == 2
     before = fingerprint(tmp_path)
     cli.run("quickstart", command)
     again = capsys.readouterr().out
-    assert again.count("already finished") == 4 and "already holds" in again and answer in again
-    assert fingerprint(tmp_path) == before
+    assert "0 of 7 steps are to be done" in again and "already holds" in again and answer in again
+    # The plan is written again, and says the same.
+    after = fingerprint(tmp_path)
+    assert {name: sha for name, (_, sha) in after.items()} == {name: sha for name, (_, sha) in before.items()}
+    assert {name for name in after if after[name] != before[name]} == {"road/study/plan.json"}

@@ -1,0 +1,153 @@
+"""A whole study, killed and gone on with; and what it reads off curves, by hand."""
+
+import json
+import os
+import signal
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from sklearn.metrics import balanced_accuracy_score
+from small_road import run_process
+
+from bitkeras.errors import UserError
+from pipelines import cli
+from pipelines.study_arm_findings import worst_verdict
+from pipelines.study_curves import epochs_to_target, first_epoch, minutes_of
+from pipelines.study_look import groups_of_classes
+
+
+def rows(*scores, rate=100.0):
+    return [
+        {"epoch": epoch, "knn_balanced_accuracy": score, **({"images_per_second": rate} if epoch else {})}
+        for epoch, score in enumerate(scores)
+    ]
+
+
+def test_epochs_to_the_score_that_training_from_scratch_ends_with():
+    curves = {
+        "simsiam": {0: rows(0.1, 0.2, 0.3, 0.4), 1: rows(0.1, 0.3, 0.2, 0.3)},
+        "from_bit": {0: rows(0.2, 0.4, 0.3, 0.3), 1: rows(0.2, 0.2, 0.3, 0.5)},
+        "never": {0: rows(0.1, 0.1, 0.1, 0.1), 1: rows(0.1, 0.3, 0.3, 0.3)},
+        "at_once": {0: rows(0.5), 1: rows(0.5)},
+        "half": {0: rows(0.1, 0.4)},
+    }
+    found = epochs_to_target(curves, 6000, of="simsiam")
+    assert found["target"] == pytest.approx(0.35) and found["targets"] == [0.4, 0.3] and found["of"] == "simsiam"
+    by_arm = {row["arm"]: row for row in found["rows"]}
+    assert by_arm["simsiam"]["epochs"] == [3, 1] and by_arm["simsiam"]["speedup"] == 1
+    # A minute an epoch.
+    assert by_arm["from_bit"]["epochs"] == [1, 2] and by_arm["from_bit"]["minutes"] == [1, 2]
+    assert by_arm["from_bit"]["speedup"] == pytest.approx(2 / 1.5)
+    assert by_arm["never"]["epochs"] == [None, 1] and by_arm["never"]["speedup"] is None
+    assert by_arm["at_once"]["minutes"] == [0, 0] and by_arm["at_once"]["speedup"] is None
+    assert by_arm["half"]["epochs"] == [1, None]
+    assert epochs_to_target({"other": curves["half"]}, 6000, of="simsiam") is None
+    assert first_epoch([{"epoch": 0, "loss": 1.0}], 0.1) is None and minutes_of(rows(0, 0, 0, rate=50), 6000) == 4
+
+
+def test_of_several_seeds_the_worst_verdict_is_told():
+    ends = [[{"verdict": name, "evidence": name}] for name in ("healthy", "complete collapse", "not optimising")]
+    found = worst_verdict(ends)
+    assert found["state"] == found["evidence"] == "complete collapse" and "base_lr" in found["remedy"]
+    assert worst_verdict([[{"epoch": 0}], []]) is None
+
+
+def test_benign_and_malignant_only_where_every_class_is_known():
+    names = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
+    binary = groups_of_classes(names)["Binary"]
+    assert binary == {"benign": ["bkl", "df", "nv", "vasc"], "malignant": ["akiec", "bcc", "mel"]}
+    assert groups_of_classes(("cat", "mel", "nv")) == {} and groups_of_classes(("nv", "df")) == {}
+
+
+DIE_IN_EPOCH_2 = """
+import os, signal
+from bitkeras.callbacks import Throughput
+def die(self, batch, logs=None):
+    if self.epoch == 1 and batch == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+def begin(self, epoch, logs=None):
+    self.epoch, self.started = epoch, 0.0
+Throughput.on_epoch_begin, Throughput.on_train_batch_end = begin, die
+"""
+
+
+def made(printed: str) -> list[str]:
+    return [line.removeprefix("step ") for line in printed.splitlines() if line.startswith("step ")]
+
+
+@pytest.mark.slow
+def test_a_study_that_is_killed_goes_on_and_tells_what_its_steps_found(phantoms, tmp_path, capsys, study_contents):
+    folder = tmp_path / "study"
+    pretrain = "--backbone=R26x0.25 --image_size=32 --batch_size=16 --epochs=2 --num_projections=64"
+    pretrain += " --num_predictor_hidden=16 --precision=float32"
+    flags = [f"--study_dir={folder}", f"--data_dir={phantoms}", "--arms=bit_m,simsiam", "--seeds=0"]
+    flags += ["--label_fractions=0.5,1", f"--pretrain_flags={pretrain}", "--probe_flags=--epochs=10 --trials=2"]
+    killed = run_process("study", *flags, code=DIE_IN_EPOCH_2)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert made(killed.stdout) == ["bit_m", "bit_m/seed0-labels-0.5", "bit_m/seed0-labels-1", "simsiam-seed0"]
+
+    cli.run("study", flags)
+    said = capsys.readouterr().out
+    rest = ["simsiam-seed0", "simsiam-seed0/seed0-labels-0.5", "simsiam-seed0/seed0-labels-1", "simsiam-seed0/look"]
+    assert made(said) == [*rest, "report"] and "going on after epoch 1 of 2" in said
+    assert "partly done" in said and "were measured" in said
+    (run,) = folder.glob("steps/simsiam-seed0-*")
+    early, last = (
+        tf.keras.models.load_model(path).get_weights()
+        for path in (run / "snapshots" / "epoch_0001.keras", run / "encoder.keras")
+    )
+    assert len(early) == len(last) and any((a != b).any() for a, b in zip(early, last))
+    (content,) = study_contents
+    check_content(content, run)
+
+    cli.run("study", flags)
+    assert made(capsys.readouterr().out) == [] and len(study_contents) == 1
+    (probe,) = run.glob("seed0-labels-0.5-*")
+    (probe / "scores.json").write_text("[]")
+    cli.run("study", flags)
+    assert made(capsys.readouterr().out) == ["simsiam-seed0/seed0-labels-0.5", "report"]
+
+
+def check_content(content: dict, run) -> None:
+    """Of a study of bit_m and simsiam against the files of the latter."""
+    arms = {arm["id"]: arm for arm in content["arms"] if not arm["baseline"]}
+    assert list(arms) == ["bit_m", "simsiam"] and content["kind"] == "study"
+    assert [arm["name"] for arm in content["arms"] if arm["baseline"]][-1] == "majority class"
+    (probe,) = run.glob("seed0-labels-1-*")
+    with np.load(probe / "predictions.npz") as held:
+        by_hand = [balanced_accuracy_score(held["labels"], one.argmax(1)) for one in held["probabilities"]]
+    score = arms["simsiam"]["scores"]["balanced_accuracy"]
+    assert score["value"] == pytest.approx(np.mean(by_hand)) and score["interval"][0] <= score["value"]
+    assert len(arms["simsiam"]["curves"][0]) == 3 and "curves" not in arms["bit_m"]
+    assert arms["simsiam"]["verdict"]["state"] and arms["simsiam"]["minutes"] > 0
+    assert arms["bit_m"]["card"]["class_names"] == content["maps"][0]["class_names"]
+    assert {(row["a"], row["b"]) for row in content["differences"]} <= {("bit_m", "simsiam"), ("simsiam", "bit_m")}
+    assert [one["title"] for one in content["maps"]] == ["epoch 1", "epoch 2"]
+    assert len(content["maps"][0]["points"]) == content["num_test_images"] == len(content["maps"][0]["labels"])
+    points = {row["arm"]: row["points"] for row in content["label_efficiency"]}
+    assert [point["fraction"] for point in points["simsiam"]] == [0.5, 1.0]
+    few, all_labels = (point["num_labels"] for point in points["simsiam"])
+    assert few < all_labels == (run / "split.csv").read_text().count(",probe_train")
+    query = content["neighbours"][0]
+    cosines = [found["cosine"] for found in query["found"]]
+    assert cosines == sorted(cosines, reverse=True) and query["query"]["png"].startswith(b"\x89PNG")
+    assert content["epochs_to_target"]["rows"][0]["arm"] == "simsiam" and content["leakage"]
+    assert [line.split()[1] for line in content["commands"]].count("probe") == 4
+    json.dumps({name: value for name, value in content.items() if name != "neighbours"}, allow_nan=False)
+
+
+@pytest.mark.slow
+def test_a_step_that_fails_leaves_a_report_of_the_rest(phantoms, tmp_path, capsys, study_contents, monkeypatch):
+    """The weights of one arm are no weights; what does not need them is made."""
+    wrong = tmp_path / "wrong.npz"
+    np.savez(wrong, nothing=np.zeros(1))
+    flags = [f"--study_dir={tmp_path / 'study'}", f"--data_dir={phantoms}", "--seeds=0", "--keep_going"]
+    flags += ["--preset=smoke", "--arms=bit_m", f"--weights_m={wrong}", "--probe_flags=--epochs=5 --trials=1"]
+    flags += ["--extra_arms=mini: --weights=bit-m-mini --norm=group --epochs=0 --backbone=R26x0.25"]
+    with pytest.raises(UserError, match="1 of 4 steps failed .bit_m., and 1 that need them were left out"):
+        cli.run("study", flags)
+    (content,) = study_contents
+    assert [arm["id"] for arm in content["arms"] if not arm["baseline"]] == ["mini"]
+    assert "bit_m (failed)" in content["facts"]["Not in this report"]
+    assert os.listdir(tmp_path / "study" / "steps" / ".locks") and "epochs_to_target" not in content
