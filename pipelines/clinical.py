@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from bitkeras.evaluation.answers import Answers
 from bitkeras.evaluation.calibration import fit_temperature
 from bitkeras.evaluation.card import clinical_card
 from bitkeras.evaluation.probe import ProbeResult, probe_probabilities
@@ -35,11 +34,14 @@ def calibrated(scores: EncoderScores, features: dict[str, np.ndarray], result: P
     )
 
 
-def write_card(folder: Path, scores: EncoderScores, features: dict[str, np.ndarray], result: ProbeResult) -> dict:
+def write_card(
+    folder: Path, name: str, scores: EncoderScores, features: dict[str, np.ndarray], result: ProbeResult
+) -> dict:
     """Writes the answers and the card of a calibrated probe into `folder`.
 
     Args:
       folder: of the probe.
+      name: of the encoder's row.
       scores: what the test part is.
       features: part -> float32 [N, D].
       result: as `calibrated` returns it.
@@ -48,16 +50,9 @@ def write_card(folder: Path, scores: EncoderScores, features: dict[str, np.ndarr
       The card.
     """
     source, test = scores.source, scores.indices["test"]
-    kernels, temperatures = result.kernels, result.temperatures
-    answers = Answers(
-        image_ids=source.image_ids[test],
-        labels=scores.labels["test"],
-        class_names=tuple(source.class_names),
-        probabilities=probe_probabilities(features["test"], kernels, result.biases),
-        groups=scores.groups,
-        best_trial=result.best_trial,
-    )
-    before = kernels * temperatures[:, None, None], result.biases * temperatures[:, None]
+    answers = dataclasses.replace(scores.answers[name], best_trial=result.best_trial)
+    temperatures = result.temperatures
+    before = result.kernels * temperatures[:, None, None], result.biases * temperatures[:, None]
     card = clinical_card(
         answers,
         uncalibrated=probe_probabilities(features["test"], *before),

@@ -13,6 +13,7 @@ from bitkeras.backbones.pretrained import read_pretrained
 from bitkeras.data import ImageSource
 from bitkeras.data.batches import image_batches
 from bitkeras.data.splits import PARTS, Split
+from bitkeras.evaluation.answers import Answers
 from bitkeras.evaluation.baselines import majority_baseline, pixel_baseline
 from bitkeras.evaluation.feature_cache import FeatureCache, features_key, images_digest
 from bitkeras.evaluation.features import encode, frozen
@@ -52,8 +53,10 @@ class EncoderScores:
         *,
         cache: FeatureCache | None = None,
     ):
-        self.config, self.options, self.source, self.cache = config, options, source, cache
+        self.config, self.options, self.source, self.split, self.cache = config, options, source, split, cache
         self._image_digests = {}
+        # Name of a row -> what it answered on the test part.
+        self.answers: dict[str, Answers] = {}
         self.indices = {part: split.indices(part) for part in PARTS}
         self.labels = {part: source.labels[self.indices[part]] for part in PARTS}
         self.num_classes = len(source.class_names)
@@ -113,10 +116,6 @@ class EncoderScores:
 
     def row(self, name: str, features: dict[str, np.ndarray], result: ProbeResult) -> dict:
         """Scores of one encoder: probe by trial, and kNN."""
-        predictions = [
-            probe_probabilities(features["test"], *weights).argmax(axis=1)
-            for weights in zip(result.kernels, result.biases)
-        ]
         knn = knn_balanced_accuracy(
             features["probe_train"],
             self.labels["probe_train"],
@@ -126,7 +125,7 @@ class EncoderScores:
             k=self.options["knn_k"],
             temperature=self.options["knn_temperature"],
         )
-        row = self._score(name, np.stack(predictions))
+        row = self._score(name, probe_probabilities(features["test"], result.kernels, result.biases))
         return {**row, "knn_balanced_accuracy": knn, "val_balanced_accuracy": float(np.mean(result.val_scores))}
 
     def baseline_rows(self) -> list[dict]:
@@ -140,9 +139,9 @@ class EncoderScores:
             for part in ("probe_train", "test")
         )
         pixels = pixel_baseline(train, self.labels["probe_train"], test, seed=self.options["seed"])
-        rows.append(self._score("raw pixels, logistic regression", pixels))
+        rows.append(self._score("raw pixels, logistic regression", self._certain(pixels)))
         majority = majority_baseline(self.labels["probe_train"], self.labels["test"], self.num_classes)
-        rows.append(self._score("majority class", majority))
+        rows.append(self._score("majority class", self._certain(majority)))
         return [{**row, "baseline": True} for row in rows]
 
     def _start_rows(self) -> list[dict]:
@@ -168,7 +167,21 @@ class EncoderScores:
         features = self.features(encoder)
         return self.row(name, features, self.probe(features))
 
-    def _score(self, name: str, predictions: np.ndarray) -> dict:
+    def _certain(self, predictions: np.ndarray) -> np.ndarray:
+        """Int [N] -> probabilities [1, N, K] of one trial that is sure of itself."""
+        return np.eye(self.num_classes, dtype=np.float32)[predictions][np.newaxis]
+
+    def _score(self, name: str, probabilities: np.ndarray) -> dict:
+        """The row of a name, from probabilities [T, N, K]."""
+        test = self.indices["test"]
+        self.answers[name] = Answers(
+            image_ids=self.source.image_ids[test],
+            labels=self.labels["test"],
+            class_names=tuple(self.source.class_names),
+            probabilities=probabilities,
+            groups=self.groups,
+        )
+        predictions = probabilities.argmax(axis=2)
         return score_row(name, self.labels["test"], predictions, groups=self.groups, seed=self.options["seed"])
 
     def save_probe(self, path: Path, features: dict[str, np.ndarray], result: ProbeResult) -> None:

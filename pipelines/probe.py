@@ -158,9 +158,9 @@ def probe(
         result = calibrated(scores, features, scores.probe(features))
         rows = [scores.row(title(config), features, result)]
         seconds = time.perf_counter() - started
-        rows += [other_row(other, options, source, split, cache) for other in others] + baselines
+        rows += [other_row(other, scores) for other in others] + baselines
     kernel, bias = result.kernels[result.best_trial], result.biases[result.best_trial]
-    card = write_card(results.path, scores, features, result)
+    card = write_card(results.path, title(config), scores, features, result)
     rows[0].update({area: card["overall"][area]["value"] for area in ("roc_auc", "pr_auc")})
     scores.save_probe(results.path / "probe.npz", features, result)
     scores.save_predictions(results.path / "predictions.csv", probe_probabilities(features["test"], kernel, bias))
@@ -219,15 +219,18 @@ def find_others(options: dict, source: ImageSource, split: Split) -> list[RunFol
     return others
 
 
-def other_row(other: RunFolder, options: dict, source: ImageSource, split: Split, cache: FeatureCache) -> dict:
-    """The scores of another run's encoder, as the probed one's."""
+def other_row(other: RunFolder, scores: EncoderScores) -> dict:
+    """The scores of another run's encoder, as the probed one's; its answers go beside those of `scores`."""
     config = other.config()
     # The folder, since two runs may differ in a flag that the title does not tell.
     name = f"{title(config)} ({other.path.name})"
+    name = f"{title(config)} ({other.path})" if name in scores.answers else name
     say(f"{name}: features and probe")
-    scores = EncoderScores(config, options, source, split, cache=cache)
-    features = scores.features(tf.keras.models.load_model(other.encoder_path))
-    return scores.row(name, features, scores.probe(features))
+    theirs = EncoderScores(config, scores.options, scores.source, scores.split, cache=scores.cache)
+    features = theirs.features(tf.keras.models.load_model(other.encoder_path))
+    row = theirs.row(name, features, theirs.probe(features))
+    scores.answers.update(theirs.answers)
+    return row
 
 
 def probed_encoder_path(run: RunFolder, name: str) -> Path:
