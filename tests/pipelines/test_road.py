@@ -60,7 +60,7 @@ def probabilities_of(rows):
 def test_the_run_folder_holds_what_is_promised_and_nothing_else(road):
     assert {path.name for path in road.run_dir.iterdir()} == {
         *("config.json", "split.csv", "leakage.json", "metrics.jsonl", "tensorboard", "checkpoints", "encoder.keras"),
-        *("probe", "single"),
+        *("probe", "single", "features"),
     }
     assert {path.relative_to(road.run_dir / "probe").as_posix() for path in (road.run_dir / "probe").rglob("*.*")} == {
         *("config.json", "scores.json", "predictions.csv", "probe.npz", "report.md", "report.json", "leakage.json"),
