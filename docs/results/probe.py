@@ -123,13 +123,11 @@ def knn(options: argparse.Namespace) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started = clock()
     votes = knn_probabilities(bank, labels, queries, num_classes=7, k=200, temperature=0.07)
-    seconds = clock() - started
+    wall, computing = clock() - started
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(
-        f"{shape[0]:,} x {shape[0]:,}, {shape[1]} features, {bank.nbytes * 2 / 1e9:.2f} GB given: {wall:.0f} s, computing {computing:.0f} s, ",
-        end="",
-    )
-    print(f"{(after - before) * 1024 / 1e9:.2f} GB more than before; rows sum to {votes.sum(axis=1).mean():.4f}")
+    print(f"{shape[0]:,} x {shape[0]:,}, {shape[1]} features, {bank.nbytes * 2 / 1e9:.2f} GB given")
+    print(f"{wall:.0f} s, computing {computing:.0f} s; {(after - before) * 1024 / 1e9:.2f} GB more than before")
+    print(f"rows sum to {votes.sum(axis=1).mean():.4f}")
 
 
 def main() -> None:
