@@ -31,14 +31,15 @@ def curves(end: float, *, seed: int, epochs: int = 60, collapsed: bool = False) 
     rows = []
     for epoch in range(epochs + 1):
         gained = 1 - np.exp(-epoch / 14)
-        spread = 0.02 + 0.25 * np.exp(-epoch / 2) if collapsed else 0.45 + 0.42 * gained
+        spread = 0.02 + 0.25 * np.exp(-epoch / 2) if collapsed else 0.45 + 0.9 * end * gained
         row = {
             **{"epoch": epoch, "spread": spread + rng.normal(0, 0.008), "rankme": 8 + 90 * spread},
             "knn_balanced_accuracy": 0.19 + (end - 0.19) * gained + rng.normal(0, 0.008),
             "knn_chance": 1 / len(CLASSES),
         }
         if epoch:
-            loss = -0.999 + 0.4 * np.exp(-epoch) if collapsed else -0.1 - 0.78 * gained + rng.normal(0, 0.006)
+            healthy = -0.1 - (0.62 + 0.5 * end) * gained + rng.normal(0, 0.006)
+            loss = -0.999 + 0.4 * np.exp(-epoch) if collapsed else healthy
             row |= {"loss": loss, "lr": 0.05, "images_per_second": 180.0, "verdict": "healthy", "evidence": "loss"}
         rows.append(row)
     return rows

@@ -133,6 +133,15 @@ def spread_apart(places: Sequence[float], gap: float, *, low: float, high: float
     return [found[order.index(index)] for index in range(len(places))]
 
 
+def chance_line(axes, chance: float) -> None:
+    """The level of guessing, named below the line, where what is better than it does not go."""
+    axes.axhline(chance, color=INK, linestyle=(0, (2, 2)), linewidth=0.9)
+    low, high = axes.get_ylim()
+    axes.set_ylim(min(low, chance - 0.1 * (high - low)), high)
+    axes.annotate(f"chance {chance:.3f}", (1, chance), (0, -3), xycoords=("axes fraction", "data"),
+                  textcoords="offset points", ha="right", va="top", fontsize=8, color=MUTED)  # fmt: skip
+
+
 def label_ends(axes, ends: Sequence[tuple[float, float, str, Look]], *, x: float) -> None:
     """Names right of where lines end, with their markers, none on another; call it when the limits are set.
 
@@ -144,7 +153,7 @@ def label_ends(axes, ends: Sequence[tuple[float, float, str, Look]], *, x: float
     low, high = axes.get_ylim()
     height = axes.get_window_extent().height / axes.figure.dpi * 72
     gap = (high - low) * 11.5 / height
-    places = spread_apart([y for _, y, *_ in ends], gap, low=low + gap / 2, high=high - gap / 2)
+    places = spread_apart([y for _, y, *_ in ends], gap, low=low + gap / 2, high=high)
     for (end, y, name, how), place in zip(ends, places):
         fraction = (place - low) / (high - low)
         axes.annotate(
@@ -153,6 +162,6 @@ def label_ends(axes, ends: Sequence[tuple[float, float, str, Look]], *, x: float
         )  # fmt: skip
         axes.plot(x, fraction, how.marker, color=how.colour, markersize=4.6, transform=axes.transAxes, clip_on=False)
         axes.annotate(
-            shortened(name, 26), (x, fraction), (6, -0.5), xycoords="axes fraction", textcoords="offset points",
+            shortened(name, 25), (x, fraction), (6, -0.5), xycoords="axes fraction", textcoords="offset points",
             va="center", fontsize=8.4, annotation_clip=False,
         )  # fmt: skip

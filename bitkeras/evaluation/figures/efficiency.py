@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from bitkeras.evaluation.figures.canvas import (
-    INK, MUTED, WIDTH, Look, drawn, head, label_ends, plain, save, shortened,
+    INK, WIDTH, Look, chance_line, drawn, head, label_ends, plain, save, shortened,
 )  # fmt: skip
 
 
@@ -29,7 +29,7 @@ def plot_label_efficiency(
       chance: 1 / K.
     """
     with drawn(WIDTH, 3.5) as figure:
-        axes = figure.add_axes([0.06, 0.13, 0.68, 0.71])
+        axes = figure.add_axes([0.06, 0.13, 0.64, 0.71])
         ends, labels = [], sorted({point["num_labels"] for row in rows for point in row["points"]})
         for place, row in enumerate(rows):
             points = [point for point in row["points"] if point["score"]["value"] is not None]
@@ -47,11 +47,9 @@ def plot_label_efficiency(
         axes.set_xticks(labels, [f"{count:,}" for count in labels])
         axes.minorticks_off()
         axes.set_xlabel("labelled images that the classifier was trained on (log scale)")
-        if chance is not None:
-            axes.axhline(chance, color=INK, linestyle=(0, (2, 2)), linewidth=0.9)
-            axes.annotate(f"chance {chance:.3f}", (labels[0], chance), (0, 3), textcoords="offset points", fontsize=8,
-                          color=MUTED)  # fmt: skip
         axes.margins(y=0.08)
+        if chance is not None:
+            chance_line(axes, chance)
         axes.grid(axis="x", visible=False)
         head(axes, "Linear classifier on frozen features", "balanced accuracy on the test part (fraction)")
         label_ends(axes, ends, x=1.045)

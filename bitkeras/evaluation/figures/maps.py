@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bitkeras.evaluation.figures.canvas import INK, MUTED, WIDTH, drawn, look, plain, save, shortened
+from bitkeras.evaluation.figures.canvas import INK, MUTED, WIDTH, Look, drawn, look, plain, save, shortened
 
 _PANEL = 3.0
 
@@ -28,34 +28,45 @@ def plot_maps(
     columns = min(len(maps), 2)
     rows = -(-len(maps) // columns)
     # A single map has its names beside it, several have them below.
-    num_lines = -(-len(groups) // 4)
+    # Points of type at 8.6: marker and gap, then the letters.
+    num_columns = max(1, int(72 * WIDTH / (24 + 5.6 * min(20, max(map(len, groups))))))
+    num_lines = -(-len(groups) // num_columns)
     size = _PANEL if columns > 1 else 4.2
-    height = 0.35 + rows * (size + 0.3) + 0.22 * num_lines
+    height = 0.45 + rows * (size + 0.3) + 0.24 * num_lines
     with drawn(WIDTH, height) as figure:
-        grid = {"left": 0.01, "right": 0.99, "top": 1 - 0.3 / height, "bottom": (0.15 + 0.24 * num_lines) / height}
+        grid = {"left": 0.03, "right": 0.99, "top": 1 - 0.3 / height, "bottom": (0.26 + 0.24 * num_lines) / height}
         grid = figure.add_gridspec(rows, columns, wspace=0.06, hspace=0.14, **grid)
         handles: dict[int, object] = {}
+        looks = _looks(np.array([of_class.get(class_names[label], -1) for one in maps for label in one["labels"]]))
         for place, one in enumerate(maps):
             axes = figure.add_subplot(grid[place // columns, place % columns])
             kinds = np.array([of_class.get(class_names[label], -1) for label in one["labels"]])
-            handles |= _scatter(axes, np.asarray(one["points"], float), kinds)
+            handles |= _scatter(axes, np.asarray(one["points"], float), kinds, looks)
             axes.set_title(plain(one["title"]), color=INK, pad=6)
         names = [*groups]
         figure.legend(
             [handles[kind] for kind in sorted(handles)], [shortened(names[kind], 20) for kind in sorted(handles)],
-            loc="lower left", bbox_to_anchor=(0.0, 0.0), ncols=min(len(handles), 7 if num_lines < 3 else 6),
+            loc="lower left", bbox_to_anchor=(0.0, 0.0), ncols=min(len(handles), num_columns),
             handletextpad=0.1, columnspacing=1.2, markerscale=1.5, fontsize=8.6,
         )  # fmt: skip
         save(figure, folder, name)
 
 
-def _scatter(axes, points: np.ndarray, kinds: np.ndarray) -> dict[int, object]:
+def _looks(kinds: np.ndarray) -> dict[int, Look]:
+    """Kind -> look; of three and more the commonest is grey, or nothing else would be seen."""
+    counts = np.bincount(kinds[kinds >= 0], minlength=1)
+    common = int(counts.argmax()) if np.count_nonzero(counts) > 2 else -1
+    others = [kind for kind in range(len(counts)) if kind != common]
+    return {common: Look("#8d8a83", ".", "-"), **{kind: look(place) for place, kind in enumerate(others)}}
+
+
+def _scatter(axes, points: np.ndarray, kinds: np.ndarray, looks: dict[int, Look]) -> dict[int, object]:
     """Draws the points; returns kind -> handle for the legend."""
     counts, handles = np.bincount(kinds[kinds >= 0], minlength=1), {}
-    size = float(np.clip(9000 / max(len(points), 1), 5, 30))
+    size = float(np.clip(15000 / max(len(points), 1), 5, 30))
     # The commonest first, so that the rare ones lie on top of it.
     for kind in np.argsort(-counts, kind="stable"):
-        chosen, how = points[kinds == kind], look(int(kind))
+        chosen, how = points[kinds == kind], looks[int(kind)]
         if len(chosen):
             handles[int(kind)] = axes.scatter(
                 *chosen.T, s=size, color=how.colour, marker=how.marker, alpha=0.7, linewidths=0,

@@ -18,7 +18,7 @@ def plot_reliability(card: Mapping, folder: Path, name: str = "reliability") -> 
     calibration = card["calibration"]
     with drawn(WIDTH, 4.3) as figure:
         grid = figure.add_gridspec(
-            2, 2, left=0.065, right=0.985, top=0.86, bottom=0.11, height_ratios=[3.4, 1], hspace=0.34, wspace=0.16
+            2, 2, left=0.065, right=0.972, top=0.86, bottom=0.11, height_ratios=[3.4, 1], hspace=0.34, wspace=0.16
         )
         most = max(row["count"] for when in ("before", "after") for row in calibration[when]["bins"])
         for column, when in enumerate(("before", "after")):

@@ -18,7 +18,7 @@ def plot_roc(card: Mapping, folder: Path, name: str = "roc") -> None:
       folder, name: the figure is `folder`/`name`.svg and .png.
     """
     first, others = shown_classes(card)
-    columns = 3 if len(others) > 4 else 2
+    columns = 3 if len(others) > 6 else 2
     lines = max(2, -(-len(others) // columns))
     height = 4.1 if lines <= 2 else 1.0 + 1.5 * lines
     with drawn(WIDTH, height) as figure:
@@ -37,6 +37,8 @@ def plot_roc(card: Mapping, folder: Path, name: str = "roc") -> None:
                 _curve(axes, card, each, linewidth=1.6)
                 axes.set_title(_named(card, each, line_break=True), pad=4, fontsize=8.4, color=INK)
                 axes.set(xticks=[0, 1], yticks=[0, 1])
+                # Flush with the large panel above and below.
+                axes.set_anchor("N" if place < columns else "S" if place // columns == lines - 1 else "C")
         save(figure, folder, name)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from bitkeras.evaluation.figures.canvas import INK, MUTED, WIDTH, Look, drawn, save, shortened
+from bitkeras.evaluation.figures.canvas import FAINT, INK, MUTED, WIDTH, Look, drawn, save, shortened
 
 METRIC = "balanced_accuracy"
 KNN = "knn_balanced_accuracy"
@@ -35,6 +35,7 @@ def plot_scores(
         axes.set_yticks(range(len(arms)), [shortened(arm["name"]) for arm in arms])
         for label, arm in zip(axes.get_yticklabels(), arms):
             label.set(color=MUTED if arm.get("baseline") else INK, fontsize=9)
+        axes.margins(x=0.04)
         axes.grid(axis="y", visible=False)
         if chance is not None:
             axes.axvline(chance, color=INK, linestyle=(0, (2, 2)), linewidth=0.9, zorder=1)
@@ -70,13 +71,13 @@ def _legend(arms: Sequence[Mapping], chance: float | None) -> list:
 
     has_runs = any(arm.get("num_runs", 1) > 1 and len(arm["scores"][METRIC].get("trials") or []) > 1 for arm in arms)
     kinds = [
-        (any(arm["scores"][METRIC].get("interval") for arm in arms), "score, 95 % interval", "o", "-", 5, INK),
+        (any(arm["scores"][METRIC].get("interval") for arm in arms), "score, 95 % interval", "o", "-", 5, MUTED),
         (has_runs, "one seed", "|", "", 1, INK),
         (any((arm["scores"].get(KNN) or {}).get("value") is not None for arm in arms), "kNN", "o", "", 1, "none"),
         (chance is not None, f"chance {chance or 0:.3f}", None, (0, (2, 2)), 0.9, INK),
     ]
     return [
-        Line2D([], [], color=MUTED, marker=marker, linestyle=dash or "none", linewidth=width, markerfacecolor=face,
+        Line2D([], [], color=FAINT if width == 5 else MUTED, marker=marker, linestyle=dash or "none", linewidth=width, markerfacecolor=face,
                markeredgecolor=MUTED, markersize=6, label=label)
         for is_drawn, label, marker, dash, width, face in kinds if is_drawn
     ]  # fmt: skip

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bitkeras.evaluation.figures.canvas import INK, MUTED, WIDTH, Look, drawn, head, label_ends, save
+from bitkeras.evaluation.figures.canvas import WIDTH, Look, chance_line, drawn, head, label_ends, plain, save
 
 # Key in metrics.jsonl -> title and unit.
 KNN = ("knn_balanced_accuracy", "Nearest neighbours on frozen features", "kNN balanced accuracy (fraction)")
@@ -37,7 +37,7 @@ def plot_training(
     panels = [panel for panel in panels if any(curve(arm, panel[0]) for arm in arms)]
     height = 0.5 + 2.45 * len(panels)
     with drawn(WIDTH, height) as figure:
-        grid = {"left": 0.06, "right": 0.74, "top": 1 - 0.42 / height, "bottom": 0.42 / height, "hspace": 0.46}
+        grid = {"left": 0.06, "right": 0.7, "top": 1 - 0.42 / height, "bottom": 0.42 / height, "hspace": 0.46}
         for row, panel in enumerate(panels):
             axes = figure.add_subplot(figure.add_gridspec(len(panels), 1, **grid)[row])
             _panel(axes, arms, looks, panel, chance=chance if panel is KNN else None)
@@ -96,18 +96,16 @@ def _lines(axes, arms, looks, key, *, chance) -> list:
             axes.fill_between(epochs, low, high, color=how.colour, alpha=0.16, linewidth=0)
         ends.append((epochs[-1], means[-1], arm["name"], how))
         last = max(last, epochs[-1])
-    if chance is not None:
-        axes.axhline(chance, color=INK, linestyle=(0, (2, 2)), linewidth=0.9)
-        axes.annotate(f"chance {chance:.3f}", (last, chance), (0, 3), textcoords="offset points", ha="right",
-                      fontsize=8, color=MUTED)  # fmt: skip
     axes.set_xlim(0, last * 1.01)
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(axis="x", visible=False)
     axes.margins(y=0.08)
+    if chance is not None:
+        chance_line(axes, chance)
     return ends
 
 
 def _handle(name: str, how: Look):
     from matplotlib.lines import Line2D
 
-    return Line2D([], [], color=how.colour, linestyle=how.dash, label=name.replace("$", r"\$"))
+    return Line2D([], [], color=how.colour, linestyle=how.dash, label=plain(name))
