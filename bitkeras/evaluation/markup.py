@@ -15,7 +15,7 @@ class Markup(str):
     __slots__ = ()
 
 
-def tag(name: str, *content, **attributes) -> Markup:
+def tag(name: str, /, *content, **attributes) -> Markup:
     """One element, such as `tag("p", "a < b", class_="lead")`.
 
     Args:
