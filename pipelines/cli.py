@@ -16,6 +16,7 @@ COMMANDS = {
     "upstream": "Train a BiT network by its own supervised recipe on labelled images.",
     "pretrain": "Train a BiT network by SimSiam, or another method, on unlabelled images.",
     "probe": "Score a pre-trained encoder: kNN, linear probe, baselines, t-SNE, report.",
+    "compare": "Set probed runs side by side: scores, paired differences, curves, clinical cards.",
     "push": "Publish encoder and probe as a versioned SavedModel.",
     "predict": "Ask a pushed SavedModel for the class of image files.",
     "ingest": "Turn an archive of images into TFRecords, on one machine or a cluster.",

@@ -27,7 +27,11 @@ def operating_sentence(card: Mapping) -> str | None:
     """What the card says of melanoma (its focus) at a specificity of 90 % and the reverse."""
     told = []
     for point in card["operating_points"]:
-        if point["class"] == card.get("focus") and abs(point["at"] - 0.9) < 1e-9 and point["score"]["value"] is not None:
+        if (
+            point["class"] == card.get("focus")
+            and abs(point["at"] - 0.9) < 1e-9
+            and point["score"]["value"] is not None
+        ):
             interval = interval_cell(point["score"]).text
             within = f" ({interval})" if interval else ""
             told.append(f"at a {point['fixed']} of 90 % a {point['found']} of {point['score']['value']:.3f}{within}")
@@ -79,7 +83,9 @@ def _operating_points(card: Mapping) -> Table:
         )
         for point in points
     )
-    caption = "Operating points, read off the ROC curve of the test part; a threshold chosen elsewhere does a little worse."
+    caption = (
+        "Operating points, read off the ROC curve of the test part; a threshold chosen elsewhere does a little worse."
+    )
     return Table(caption, ("class", "held fixed", "found", "value", "95 % interval", "threshold"), rows)
 
 

@@ -11,10 +11,19 @@ from bitkeras.evaluation.markup import Markup, joined, tag
 from bitkeras.evaluation.report_card import card_tables, operating_sentence
 from bitkeras.evaluation.report_summary import DISCLAIMER
 from bitkeras.evaluation.report_tables import (
-    Cell, Table, collapse_table, difference_table, epochs_table, flag_tables, retention_table, score_table,
+    Cell,
+    Table,
+    collapse_table,
+    difference_table,
+    epochs_table,
+    flag_tables,
+    retention_table,
+    score_table,
 )  # fmt: skip
 
 _PAGE = Path(__file__).parent / "page"
+# Letters of a cell that stay on one line.
+_TIGHT = 26
 # Nothing can be fetched, whatever should stand in the data.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 
@@ -81,7 +90,7 @@ class _Art:
 
 
 def _masthead(content: Mapping, summary: Sequence[tuple[str, str]]) -> Markup:
-    lead = [tag("p", summary[0][1], class_="lead")] if summary else []
+    lead = [tag("p", _bound(summary[0][1]), class_="lead")] if summary else []
     numbers = [tag("div", tag("dt", name), tag("dd", value)) for name, value in _numbers(content)]
     return tag(
         "header",
@@ -111,7 +120,7 @@ def _numbers(content: Mapping) -> list[tuple[str, str]]:
 
 
 def _summary(content: Mapping, summary: Sequence[tuple[str, str]], sections: Sequence) -> Markup:
-    rows = [tag("div", tag("dt", topic), tag("dd", sentence)) for topic, sentence in summary[1:]]
+    rows = [tag("div", tag("dt", topic), tag("dd", _bound(sentence))) for topic, sentence in summary[1:]]
     links = [tag("li", tag("a", title, href=f"#{id}")) for id, title, _ in sections]
     return tag(
         "section",
@@ -149,24 +158,29 @@ def _set(tables: Sequence[Table | None]) -> list[Markup]:
 
 def set_table(table: Table) -> Markup:
     """A table that a script can sort and that scrolls sideways on its own."""
-    head = tag("tr", (_heading(table, place) for place in range(len(table.headings))))
-    rows = (tag("tr", (_cell(cell, is_first=place == 0) for place, cell in enumerate(row))) for row in table.rows)
-    inside = tag("table", tag("caption", table.caption), tag("thead", head), tag("tbody", rows), class_="sortable")
+    # A column of numbers is set flush right, with its heading.
+    numbers = [any(_is_number(row[place]) for row in table.rows) for place in range(len(table.headings))]
+    head = tag("tr", (_heading(table, place, numbers) for place in range(len(table.headings))))
+    rows = (tag("tr", (_cell(cell, place, numbers) for place, cell in enumerate(row))) for row in table.rows)
+    inside = tag(
+        "table", tag("caption", tag("span", table.caption)), tag("thead", head), tag("tbody", rows), class_="sortable"
+    )
     return tag("div", inside, class_="wide", tabindex="0", role="region", aria_label=table.caption)
 
 
-def _heading(table: Table, place: int) -> Markup:
+def _heading(table: Table, place: int, numbers: Sequence[bool]) -> Markup:
     order = table.sorted_by[1] if table.sorted_by and table.sorted_by[0] == place else None
-    # A column of numbers has its heading over them.
-    is_number = any(_is_number(row[place]) for row in table.rows)
-    return tag("th", table.headings[place], scope="col", aria_sort=order, class_="number" if is_number else None)
+    return tag("th", table.headings[place], scope="col", aria_sort=order, class_="number" if numbers[place] else None)
 
 
-def _cell(cell: Cell, *, is_first: bool) -> Markup:
-    kind = " ".join(filter(None, [cell.mark, "number" if _is_number(cell) else None])) or None
+def _cell(cell: Cell, place: int, numbers: Sequence[bool]) -> Markup:
+    is_name = place == 0
+    # Only what is a sentence is broken into lines.
+    size = "number" if numbers[place] else None if is_name else "tight" if len(cell.text) <= _TIGHT else "loose"
+    kind = " ".join(filter(None, [cell.mark, size])) or None
     text = tag("code", cell.text) if cell.code else tag("span", cell.text) if cell.mark else cell.text
     key = None if cell.key is None else f"{cell.key:.10g}"
-    return tag("th" if is_first else "td", text, scope="row" if is_first else None, class_=kind, data_key=key)
+    return tag("th" if is_name else "td", text, scope="row" if is_name else None, class_=kind, data_key=key)
 
 
 def _is_number(cell: Cell) -> bool:
@@ -204,6 +218,11 @@ def _reproduce(content: Mapping, versions: Mapping[str, str]) -> list[Markup]:
     rows = {**versions, **({"commit": content["commit"]} if content.get("commit") else {})}
     told = [tag("div", tag("dt", name), tag("dd", tag("code", version))) for name, version in rows.items()]
     return [*found, tag("h3", "Versions"), tag("dl", told, class_="versions")]
+
+
+def _bound(sentence: str) -> str:
+    """`sentence` with no break between a number and its per cent sign."""
+    return sentence.replace(" %", "\u00a0%")
 
 
 def _number(value) -> str:

@@ -6,7 +6,12 @@ from collections.abc import Mapping, Sequence
 
 from bitkeras.evaluation.report_summary import DISCLAIMER
 from bitkeras.evaluation.report_tables import (
-    Table, collapse_table, difference_table, epochs_table, retention_table, score_table,
+    Table,
+    collapse_table,
+    difference_table,
+    epochs_table,
+    retention_table,
+    score_table,
 )  # fmt: skip
 
 _SECTIONS = {

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from bitkeras.evaluation.leader import (
-    BEHIND, NOT_RESOLVED, RESOLVED, UNKNOWN, Lead, lead_over, leading_arm, ranked_arms, score_of,
+    BEHIND,
+    NOT_RESOLVED,
+    RESOLVED,
+    UNKNOWN,
+    Lead,
+    lead_over,
+    leading_arm,
+    ranked_arms,
+    score_of,
 )  # fmt: skip
 from bitkeras.evaluation.verdict import HEALTHY
 

@@ -86,9 +86,7 @@ def difference_table(content: Mapping) -> Table | None:
         for row in found
     )
     headings = ("encoders", "score", "difference", "95 % interval", "verdict")
-    caption = (
-        "Paired differences: both encoders on the same resampled lesions. Resolved: the interval leaves out 0."
-    )
+    caption = "Paired differences: both encoders on the same resampled lesions. Resolved: the interval leaves out 0."
     return Table(caption, headings, rows) if rows else None
 
 
@@ -141,7 +139,9 @@ def retention_table(content: Mapping) -> Table | None:
             row += [number_cell(knn.get(when), ".3f") for when in ("before", "after")]
             rows.append((*row, Cell(swap, code=True)))
     headings = ("encoder", "cosine", "centred cosine", "CKA", "kNN before", "kNN after", "swap")
-    caption = "Likeness of the features before and after the swap, without any training: mean over stages, 1 is unchanged."
+    caption = (
+        "Likeness of the features before and after the swap, without any training: mean over stages, 1 is unchanged."
+    )
     return Table(caption, headings, tuple(rows)) if rows else None
 
 
@@ -154,12 +154,12 @@ def flag_tables(content: Mapping) -> list[Table]:
     tables = []
     if differing:
         rows = tuple(
-            (Cell(f"--{flag}", code=True), *(Cell(_told(arm["flags"].get(flag)), code=True) for arm in arms))
+            (Cell(_flag(flag), code=True), *(Cell(_told(arm["flags"].get(flag)), code=True) for arm in arms))
             for flag in differing
         )
         tables.append(Table("Flags in which the encoders differ", ("flag", *(arm["name"] for arm in arms)), rows))
     if shared:
-        rows = tuple((Cell(f"--{flag}", code=True), Cell(_told(arms[0]["flags"][flag]), code=True)) for flag in shared)
+        rows = tuple((Cell(_flag(flag), code=True), Cell(_told(arms[0]["flags"][flag]), code=True)) for flag in shared)
         caption = "Flags that all encoders share" if len(arms) > 1 else f"Flags of {arms[0]['name']}"
         tables.append(Table(caption, ("flag", "value"), rows))
     return tables
@@ -195,3 +195,8 @@ def _per_seed(values: Sequence[float | None], form: str) -> Cell:
 
 def _told(value) -> str:
     return "–" if value is None else str(value)
+
+
+def _flag(name: str) -> str:
+    # Those of a second command come as "probe --epochs".
+    return name if " " in name else f"--{name}"

@@ -50,7 +50,9 @@ class Browser:
                 return answer["result"]
             self.events.append(answer)
 
-    def open(self, path: Path, *, width: int = 1200, height: int = 900, dark: bool = False, script: bool = True) -> None:
+    def open(
+        self, path: Path, *, width: int = 1200, height: int = 900, dark: bool = False, script: bool = True
+    ) -> None:
         """Loads a file into a window of that many px, and waits until everything of it is there."""
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
@@ -78,7 +80,8 @@ class Browser:
         """One click of the mouse into the middle of an element."""
         place = self.evaluate(
             f"(() => {{ const e = document.querySelector({json.dumps(selector)}); e.scrollIntoView({{block: 'center', "
-            "behavior: 'instant'}); const r = e.getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2]; })()"
+            "behavior: 'instant'}); const r = e.getBoundingClientRect(); "
+            "return [r.x + r.width / 2, r.y + r.height / 2]; })()"
         )
         for kind in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, x=place[0], y=place[1], button="left", clickCount=1)

@@ -1,4 +1,4 @@
-"""What a study could have found, for tests of its report: made up, with real cards of answers that were never trained."""
+"""What a study could have found, for tests of its report: made up, with real cards of made answers."""
 
 from __future__ import annotations
 
@@ -172,7 +172,9 @@ def made_content() -> dict:
                 "points": [
                     {
                         **{"fraction": fraction, "num_labels": count},
-                        "score": score(held[arm]["scores"]["balanced_accuracy"]["value"] * (0.62 + 0.38 * at / 2), 0.03),
+                        "score": score(
+                            held[arm]["scores"]["balanced_accuracy"]["value"] * (0.62 + 0.38 * at / 2), 0.03
+                        ),
                     }
                     for at, (fraction, count) in enumerate(shares)
                 ],

@@ -15,7 +15,13 @@ from bitkeras.evaluation.figures.reliability import plot_reliability
 from bitkeras.evaluation.figures.roc import MOST_CLASSES, has_curves, plot_roc, shown_classes
 from bitkeras.evaluation.figures.scores import plot_scores, value_of
 from bitkeras.evaluation.figures.training import (
-    KNN, LOSS, RANK, SPREAD, curve, plot_collapse, plot_training,
+    KNN,
+    LOSS,
+    RANK,
+    SPREAD,
+    curve,
+    plot_collapse,
+    plot_training,
 )  # fmt: skip
 from bitkeras.evaluation.leader import leading_arm, told_names
 

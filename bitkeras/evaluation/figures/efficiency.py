@@ -8,7 +8,16 @@ from pathlib import Path
 import numpy as np
 
 from bitkeras.evaluation.figures.canvas import (
-    INK, WIDTH, Look, chance_line, drawn, head, label_ends, plain, save, shortened,
+    INK,
+    WIDTH,
+    Look,
+    chance_line,
+    drawn,
+    head,
+    label_ends,
+    plain,
+    save,
+    shortened,
 )  # fmt: skip
 
 
@@ -56,9 +65,7 @@ def plot_label_efficiency(
         save(figure, folder, "label_efficiency")
 
 
-def plot_epochs_to_target(
-    found: Mapping, names: Mapping[str, str], looks: Mapping[str, Look], folder: Path
-) -> None:
+def plot_epochs_to_target(found: Mapping, names: Mapping[str, str], looks: Mapping[str, Look], folder: Path) -> None:
     """Epochs until each arm reaches what another one ends with, one dot a seed.
 
     Args:

@@ -20,12 +20,13 @@ def plot_roc(card: Mapping, folder: Path, name: str = "roc") -> None:
     first, others = shown_classes(card)
     columns = 3 if len(others) > 6 else 2
     lines = max(2, -(-len(others) // columns))
-    height = 4.1 if lines <= 2 else 1.0 + 1.5 * lines
+    height = 4.1 if lines <= 3 else 1.0 + 1.3 * lines
     with drawn(WIDTH, height) as figure:
         split = 0.47 if others else 0.6
         box = {"top": 1 - 0.5 / height, "bottom": 0.5 / height}
         axes = figure.add_subplot(figure.add_gridspec(1, 1, left=0.065, right=split, **box)[0])
         _curve(axes, card, first, linewidth=2.2)
+        axes.set_anchor("N")
         _points(axes, card, first)
         axes.set_title(_named(card, first), pad=20, fontsize=10, color=INK)
         axes.annotate("sensitivity", (0, 1), (0, 7), xycoords="axes fraction", textcoords="offset points", color=MUTED)
