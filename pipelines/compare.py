@@ -16,7 +16,7 @@ from pathlib import Path
 from bitkeras.errors import UserError
 from bitkeras.evaluation.answers import Answers, load_answers
 from bitkeras.evaluation.comparison import overall_scores, paired_differences
-from bitkeras.evaluation.metrics import balanced_accuracy, chance_level
+from bitkeras.evaluation.metrics import chance_level
 from bitkeras.evaluation.report import write_report
 from bitkeras.runs import RunFolder
 from pipelines.clinical import ANSWERS, CARD
@@ -55,9 +55,9 @@ def compare(arguments: Sequence[str], *, output_dir: Path) -> None:
     names = distinct_names(probes)
     answers = {name: load_answers(run.path / probe / ANSWERS) for name, (run, probe) in zip(names, probes)}
     say(f"{len(probes)} probes on {len(answers[names[0]].labels)} test images")
-    ranked = sorted(names, key=lambda name: -_balanced_accuracy(answers[name]))
-    differences = paired_differences(answers, compared_pairs(ranked), metrics=COMPARED)
     scores = overall_scores(answers)
+    ranked = sorted(names, key=lambda name: -scores[name][COMPARED[0]]["value"])
+    differences = paired_differences(answers, compared_pairs(ranked), metrics=COMPARED)
     arms = [_arm(run, probe, name, scores[name]) for name, (run, probe) in zip(names, probes)]
     reports = [_read(run.path / probe / "report.json") for run, probe in probes]
     command = shlex.join(["bitkeras", "compare", f"--output_dir={output_dir}", *arguments])
@@ -71,7 +71,7 @@ def compare(arguments: Sequence[str], *, output_dir: Path) -> None:
     }
     page = write_report(output_dir, content)
     for name in ranked:
-        say(f"  {name:<42} balanced accuracy {scores[name]['balanced_accuracy']['value']:.3f}")
+        say(f"  {name:<42} balanced accuracy {scores[name][COMPARED[0]]['value']:.3f}")
     for row in differences:
         if row["metric"] == COMPARED[0]:
             say(f"  {row['a']} − {row['b']}: {_told(row)}")
@@ -169,11 +169,6 @@ def _arm(run: RunFolder, probe: str, name: str, scores: Mapping) -> dict:
     arm = {**arm_of_run(run, probe_options=folder.config()), "id": name, "name": name}
     arm["scores"] = {**scores_of_row(row), **scores}
     return {**arm, "card": _read(card)} if card.is_file() else arm
-
-
-def _balanced_accuracy(answers: Answers) -> float:
-    trials = answers.probabilities.argmax(axis=2)
-    return sum(balanced_accuracy(answers.labels, trial) for trial in trials) / len(trials)
 
 
 def _read(path: Path):

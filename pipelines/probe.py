@@ -4,8 +4,8 @@ The features of every image are computed once. The linear classifier follows the
 trained on half of the labelled part, its best epoch chosen by balanced accuracy on the other half, three trials, scored
 on the test part. Probabilities are calibrated by a temperature fitted on the validation part. RUN_DIR/NAME gets
 scores.json, card.json (what a clinician asks), predictions.csv, predictions.npz, probe.npz, leakage.json, figures and
-the report (report.html, report.md, report.json), with --label_fraction the labels.csv that were left, and with --bn_calibrate the encoder.keras that was
-probed, which `bitkeras push` then takes.
+the report (report.html, report.md, report.json), with --label_fraction the labels.csv that were left, and with
+--bn_calibrate the encoder.keras that was probed, which `bitkeras push` then takes.
 """
 
 from __future__ import annotations

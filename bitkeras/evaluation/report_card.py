@@ -96,8 +96,8 @@ def _calibration(card: Mapping) -> Table:
         for name, told in _CALIBRATION.items()
     )
     caption = (
-        f"Calibration before and after temperature scaling (temperature {calibration['temperature']:.3f}, fitted on the "
-        "validation part); less is better."
+        f"Calibration before and after temperature scaling (temperature {calibration['temperature']:.3f}, fitted on "
+        "the validation part); less is better."
     )
     return Table(caption, ("measure", "before", "after"), rows)
 

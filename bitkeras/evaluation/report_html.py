@@ -19,7 +19,7 @@ from bitkeras.evaluation.report_tables import (
     flag_tables,
     retention_table,
     score_table,
-)  # fmt: skip
+)
 
 _PAGE = Path(__file__).parent / "page"
 # Letters of a cell that stay on one line.

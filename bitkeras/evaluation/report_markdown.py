@@ -12,7 +12,7 @@ from bitkeras.evaluation.report_tables import (
     epochs_table,
     retention_table,
     score_table,
-)  # fmt: skip
+)
 
 _SECTIONS = {
     **{"scores": "Scores", "training": "Training", "labels": "Labels"},

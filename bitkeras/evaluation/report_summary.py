@@ -14,7 +14,7 @@ from bitkeras.evaluation.leader import (
     leading_arm,
     ranked_arms,
     score_of,
-)  # fmt: skip
+)
 from bitkeras.evaluation.verdict import HEALTHY
 
 DISCLAIMER = "Research only, not a medical device: nothing here is a diagnosis."
@@ -62,8 +62,10 @@ def _lead(content: Mapping, leader: Mapping) -> list[str]:
     for state, told in ((RESOLVED, "resolved"), (NOT_RESOLVED, "not resolved"), (UNKNOWN, "without an interval")):
         names = [lead.over["name"] for lead in leads[1:] if lead.state == state]
         if names:
-            sentences.append(f"{'Its lead' if len(names) == 1 else 'Its leads'} over {listed(names)} "
-                             f"{'is' if len(names) == 1 else 'are'} {told}.")  # fmt: skip
+            sentences.append(
+                f"{'Its lead' if len(names) == 1 else 'Its leads'} over {listed(names)} "
+                f"{'is' if len(names) == 1 else 'are'} {told}."
+            )
     return sentences
 
 
@@ -85,8 +87,10 @@ def _over_the_next(lead: Lead) -> str:
 def _baselines(content: Mapping, leader: Mapping) -> list[str]:
     rivals = [arm for arm in ranked_arms(content) if arm.get("baseline") and arm is not leader]
     leads = [lead_over(content, leader, rival) for rival in rivals]
-    by_state = {state: [lead.over for lead in leads if lead.state == state]
-                for state in (BEHIND, RESOLVED, NOT_RESOLVED, UNKNOWN)}  # fmt: skip
+    by_state = {
+        state: [lead.over for lead in leads if lead.state == state]
+        for state in (BEHIND, RESOLVED, NOT_RESOLVED, UNKNOWN)
+    }
     sentences = []
     if by_state[BEHIND]:
         scores = [f"{arm['name']} ({score_of(arm)['value']:.3f})" for arm in by_state[BEHIND]]
@@ -98,8 +102,9 @@ def _baselines(content: Mapping, leader: Mapping) -> list[str]:
     }
     return sentences + [
         sentence.format(listed([arm["name"] for arm in by_state[state]]))
-        for state, sentence in told.items() if by_state[state]
-    ]  # fmt: skip
+        for state, sentence in told.items()
+        if by_state[state]
+    ]
 
 
 def _chance(content: Mapping, leader: Mapping) -> list[str]:
@@ -131,8 +136,10 @@ def _leakage(content: Mapping) -> list[str]:
         return ["No lesions are named, so nothing is known about sister photos in other parts."]
     if share == 0:
         return ["No test image has a known sister photo in a part that the models are made of."]
-    return [f"{share:.1%} of the test images show a lesion that has another photo in a part that the models are made "
-            "of, so the scores flatter."]  # fmt: skip
+    return [
+        f"{share:.1%} of the test images show a lesion that has another photo in a part that the models are made "
+        "of, so the scores flatter."
+    ]
 
 
 def _training(arms: Sequence[Mapping]) -> list[str]:
@@ -140,8 +147,9 @@ def _training(arms: Sequence[Mapping]) -> list[str]:
     healthy = [arm["name"] for arm in judged if arm["verdict"]["state"] == HEALTHY]
     sentences = [
         f"{arm['name']} ended with {arm['verdict']['state']}: {str(arm['verdict']['evidence']).rstrip('.')}."
-        for arm in judged if arm["verdict"]["state"] != HEALTHY
-    ]  # fmt: skip
+        for arm in judged
+        if arm["verdict"]["state"] != HEALTHY
+    ]
     if healthy:
         sentences.append(f"{listed(healthy)} stayed healthy: no sign of collapse.")
     return sentences
@@ -156,8 +164,10 @@ def _retention(arms: Sequence[Mapping]) -> list[str]:
             kept.append(f"{arm['name']} {'no number' if cka is None else f'{cka:.2f}'}")
     if not kept:
         return []
-    return [f"After the swap of its norm, before any training, the likeness to the BiT network (mean CKA over stages, 1 "
-            f"is unchanged) was: {listed(kept)}."]  # fmt: skip
+    return [
+        f"After the swap of its norm, before any training, the likeness to the BiT network (mean CKA over stages, "
+        f"1 is unchanged) was: {listed(kept)}."
+    ]
 
 
 def _interval(interval: Sequence[float] | None, *, signed: bool = False) -> str:

@@ -109,7 +109,7 @@ def epochs_table(content: Mapping) -> Table | None:
         "seed.",
         ("encoder", "epochs", "minutes of training", "times faster"),
         rows,
-    )  # fmt: skip
+    )
 
 
 def collapse_table(content: Mapping) -> Table | None:
@@ -121,8 +121,9 @@ def collapse_table(content: Mapping) -> Table | None:
             Cell(str(arm["verdict"].get("evidence") or "")),
             Cell(str(arm["verdict"].get("remedy") or "–")),
         )
-        for arm in content["arms"] if arm.get("verdict")
-    )  # fmt: skip
+        for arm in content["arms"]
+        if arm.get("verdict")
+    )
     caption = "The collapse sentinel's verdict on the last epoch; of several seeds the worst."
     return Table(caption, ("encoder", "verdict", "evidence", "what to do"), rows) if rows else None
 

@@ -145,9 +145,13 @@ def started(folder: Path) -> Iterator[Browser]:
         os.dup2(second, 4)
 
     process = subprocess.Popen(
-        [find_browser(), *flags], preexec_fn=place, close_fds=False, stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        [find_browser(), *flags],
+        preexec_fn=place,
+        close_fds=False,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     os.close(reads), os.close(writes)
     try:
         browser = Browser(out, into)

@@ -138,8 +138,17 @@ def chance_line(axes, chance: float) -> None:
     axes.axhline(chance, color=INK, linestyle=(0, (2, 2)), linewidth=0.9)
     low, high = axes.get_ylim()
     axes.set_ylim(min(low, chance - 0.1 * (high - low)), high)
-    axes.annotate(f"chance {chance:.3f}", (1, chance), (0, -3), xycoords=("axes fraction", "data"),
-                  textcoords="offset points", ha="right", va="top", fontsize=8, color=MUTED)  # fmt: skip
+    axes.annotate(
+        f"chance {chance:.3f}",
+        (1, chance),
+        (0, -3),
+        xycoords=("axes fraction", "data"),
+        textcoords="offset points",
+        ha="right",
+        va="top",
+        fontsize=8,
+        color=MUTED,
+    )
 
 
 def label_ends(axes, ends: Sequence[tuple[float, float, str, Look]], *, x: float) -> None:
@@ -157,11 +166,20 @@ def label_ends(axes, ends: Sequence[tuple[float, float, str, Look]], *, x: float
     for (end, y, name, how), place in zip(ends, places):
         fraction = (place - low) / (high - low)
         axes.annotate(
-            "", (end, y), (x, fraction), textcoords="axes fraction",
+            "",
+            (end, y),
+            (x, fraction),
+            textcoords="axes fraction",
             arrowprops={"arrowstyle": "-", "color": how.colour, "linewidth": 0.6, "shrinkA": 2, "shrinkB": 3},
-        )  # fmt: skip
+        )
         axes.plot(x, fraction, how.marker, color=how.colour, markersize=4.6, transform=axes.transAxes, clip_on=False)
         axes.annotate(
-            shortened(name, 25), (x, fraction), (6, -0.5), xycoords="axes fraction", textcoords="offset points",
-            va="center", fontsize=8.4, annotation_clip=False,
-        )  # fmt: skip
+            shortened(name, 25),
+            (x, fraction),
+            (6, -0.5),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            va="center",
+            fontsize=8.4,
+            annotation_clip=False,
+        )

@@ -22,7 +22,7 @@ from bitkeras.evaluation.figures.training import (
     curve,
     plot_collapse,
     plot_training,
-)  # fmt: skip
+)
 from bitkeras.evaluation.leader import leading_arm, told_names
 
 _SEEDS = "The line is the mean over seeds, the band reaches from the lowest to the highest seed."
@@ -70,23 +70,33 @@ def _scores(content: Mapping, looks: Mapping[str, Look], folder: Path) -> Iterat
     plot_scores(arms, looks, folder, chance=content.get("chance_level"))
     ranked = sorted(arms, key=value_of, reverse=True)
     yield Picture(
-        "scores", "scores", "Test scores",
+        "scores",
+        "scores",
+        "Test scores",
         "Balanced accuracy, the mean over classes of the share that is found, on images that nothing was trained on. A "
         "filled mark is the linear classifier, the bar its 95 % interval for other test images of the same kind; short "
         "strokes are single seeds, open circles nearest neighbours. Grey rows are what an encoder has to beat.",
         "Dot plot of balanced accuracy: " + "; ".join(f"{arm['name']} {value_of(arm):.3f}" for arm in ranked) + ".",
-    )  # fmt: skip
+    )
 
 
 def _training(content: Mapping, looks: Mapping[str, Look], folder: Path) -> Iterator[Picture]:
     kinds = (
-        ("training", (KNN, LOSS), "Over the epochs",
-         "What nearest neighbours make of the frozen features, and the loss. The two need not agree: a loss can fall "
-         "while the features lose what tells classes apart."),
-        ("health", (SPREAD, RANK), "Signs of collapse",
-         "How far the features of different images lie apart, and in how many directions. Both fall towards their "
-         "lowest value where a network answers every image alike."),
-    )  # fmt: skip
+        (
+            "training",
+            (KNN, LOSS),
+            "Over the epochs",
+            "What nearest neighbours make of the frozen features, and the loss. The two need not agree: a loss can fall "
+            "while the features lose what tells classes apart.",
+        ),
+        (
+            "health",
+            (SPREAD, RANK),
+            "Signs of collapse",
+            "How far the features of different images lie apart, and in how many directions. Both fall towards their "
+            "lowest value where a network answers every image alike.",
+        ),
+    )
     for name, panels, title, caption in kinds:
         arms = [arm for arm in content["arms"] if any(curve(arm, key) for key, *_ in panels)]
         if arms:
@@ -111,12 +121,15 @@ def _collapse(content: Mapping, looks: Mapping[str, Look], folder: Path) -> Iter
     plot_collapse(arms, looks, folder, chance=content.get("chance_level"))
     names = " against ".join(arm["name"] for arm in arms)
     yield Picture(
-        "collapse", "training", "Group Norm against Batch Norm",
-        f"{names}. A network that collapses drives its loss to the lowest value there is by giving every image the same "
-        f"features: their spread falls to 0, and nearest neighbours can do no better than chance. {_SEEDS}",
+        "collapse",
+        "training",
+        "Group Norm against Batch Norm",
+        f"{names}. A network that collapses drives its loss to the lowest value there is by giving every image "
+        f"the same features: their spread falls to 0, and nearest neighbours can do no better than chance. {_SEEDS}",
         f"Three line charts over epochs, {names}: kNN balanced accuracy, loss, spread of the features. "
-        + "; ".join(filter(None, (_course(arm, SPREAD) and f"spread of {_course(arm, SPREAD)}" for arm in arms))) + ".",
-    )  # fmt: skip
+        + "; ".join(filter(None, (_course(arm, SPREAD) and f"spread of {_course(arm, SPREAD)}" for arm in arms)))
+        + ".",
+    )
 
 
 def _epochs_to_target(content: Mapping, looks: Mapping[str, Look], folder: Path) -> Iterator[Picture]:
@@ -124,16 +137,20 @@ def _epochs_to_target(content: Mapping, looks: Mapping[str, Look], folder: Path)
     if not found or not found["rows"]:
         return
     plot_epochs_to_target(found, names, looks, folder)
-    told = (f"{names[row['arm']]} {', '.join('never' if e is None else str(e) for e in row['epochs'])}"
-            for row in found["rows"])  # fmt: skip
+    told = (
+        f"{names[row['arm']]} {', '.join('never' if e is None else str(e) for e in row['epochs'])}"
+        for row in found["rows"]
+    )
     of = names[found["of"]]
     yield Picture(
-        "epochs_to_target", "training", "Epochs to the same score",
+        "epochs_to_target",
+        "training",
+        "Epochs to the same score",
         f"The first epoch at which each run reaches the kNN balanced accuracy that {of} ends with "
-        f"({found['target']:.3f} in the mean over seeds). One mark a seed, the bar ends at their mean; 2.0× is half the "
-        "epochs.",
+        f"({found['target']:.3f} in the mean over seeds). One mark a seed, the bar ends at their mean; 2.0× is half "
+        "the epochs.",
         f"Dot plot of epochs until {found['target']:.3f} is reached: " + "; ".join(told) + ".",
-    )  # fmt: skip
+    )
 
 
 def _label_efficiency(content: Mapping, looks: Mapping[str, Look], folder: Path) -> Iterator[Picture]:
@@ -145,16 +162,19 @@ def _label_efficiency(content: Mapping, looks: Mapping[str, Look], folder: Path)
         f"{names[row['arm']]} "
         + ", ".join(
             f"{point['score']['value']:.3f} with {point['num_labels']}"
-            for point in row["points"] if point["score"]["value"] is not None
+            for point in row["points"]
+            if point["score"]["value"] is not None
         )
         for row in rows
-    ]  # fmt: skip
+    ]
     yield Picture(
-        "label_efficiency", "labels", "What labels buy",
+        "label_efficiency",
+        "labels",
+        "What labels buy",
         "Test score of a linear classifier by the number of labelled images it was trained on, with 95 % intervals. "
         "Features are worth more the earlier their line is high. Marks of one number stand a little apart.",
         "Line chart of balanced accuracy by number of labels: " + "; ".join(told) + ".",
-    )  # fmt: skip
+    )
 
 
 def _maps(content: Mapping, looks: Mapping[str, Look], folder: Path) -> Iterator[Picture]:
@@ -169,11 +189,13 @@ def _maps(content: Mapping, looks: Mapping[str, Look], folder: Path) -> Iterator
         plot_maps(maps, folder, name, groups=groups)
         shown = ", ".join(groups or maps[0]["class_names"])
         yield Picture(
-            name, "features", f"Test images as the features see them: {kind}",
+            name,
+            "features",
+            f"Test images as the features see them: {kind}",
             f"t-SNE of the features of {count:,} test images, {of}, {titles}. Images that lie close together have like "
             "features; distances between far groups, directions and sizes mean nothing.",
             f"t-SNE map of {count} test images, {titles}, coloured by {kind.lower()}: {shown}.",
-        )  # fmt: skip
+        )
 
 
 def _neighbours(content: Mapping, looks: Mapping[str, Look], folder: Path) -> Iterator[Picture]:
@@ -184,12 +206,14 @@ def _neighbours(content: Mapping, looks: Mapping[str, Look], folder: Path) -> It
     found = [(row["query"]["class"], one["class"]) for row in rows for one in row["found"]]
     agree = sum(query == other for query, other in found)
     yield Picture(
-        "neighbours", "features", "What the encoder finds alike",
-        "Test images (left) and the labelled images whose features are nearest, with class and cosine. A blue frame and "
-        f"= mark the same class, an orange frame and ≠ another: {agree} of these {len(found)} agree.",
+        "neighbours",
+        "features",
+        "What the encoder finds alike",
+        "Test images (left) and the labelled images whose features are nearest, with class and cosine. A blue frame "
+        f"and = mark the same class, an orange frame and ≠ another: {agree} of these {len(found)} agree.",
         f"{len(rows)} test images, one a row, with their nearest labelled images; {agree} of {len(found)} neighbours "
         "are of the same class.",
-    )  # fmt: skip
+    )
 
 
 def _clinical(content: Mapping, looks: Mapping[str, Look], folder: Path) -> Iterator[Picture]:
@@ -204,31 +228,38 @@ def _clinical(content: Mapping, looks: Mapping[str, Look], folder: Path) -> Iter
         told = ", ".join(f"{name} {areas[name]:.3f}" for name in (first, *others) if areas[name] is not None)
         cut = f" The {MOST_CLASSES} most frequent classes are shown." if len(areas) > len(others) + 1 else ""
         yield Picture(
-            "roc", "clinical", "Receiver operating characteristic",
+            "roc",
+            "clinical",
+            "Receiver operating characteristic",
             f"{of}, each class against all others, best trial. Marked for {first} are the operating points of the card "
             "(means over trials): the sensitivity at a specificity that is held fixed, and the reverse." + cut,
             f"ROC curves by class; area under the curve: {told}.",
-        )  # fmt: skip
+        )
     plot_reliability(card, folder)
     errors = [card["calibration"][when]["ece"]["value"] for when in ("before", "after")]
     yield Picture(
-        "reliability", "clinical", "Are its probabilities right?",
+        "reliability",
+        "clinical",
+        "Are its probabilities right?",
         f"{of}, best trial. On the diagonal, answers given with 70 % are right in 70 % of the cases; above it the "
         "classifier is more often right than it says. Orange bars are the gaps; below, the number of images in each of "
         "the bins. ECE, the expected calibration error, is the mean gap over images (and trials).",
         f"Reliability diagrams before and after temperature scaling; calibration error {errors[0]:.3f} and "
         f"{errors[1]:.3f}.",
-    )  # fmt: skip
+    )
     plot_confusion(card, folder)
     counts = card["confusion"]
-    found = ", ".join(f"{name} {row[at]:.0f} of {sum(row):.0f}"
-                      for at, (name, row) in enumerate(zip(card["class_names"], counts)))  # fmt: skip
+    found = ", ".join(
+        f"{name} {row[at]:.0f} of {sum(row):.0f}" for at, (name, row) in enumerate(zip(card["class_names"], counts))
+    )
     yield Picture(
-        "confusion", "clinical", "What is taken for what",
+        "confusion",
+        "clinical",
+        "What is taken for what",
         f"{of}. Rows are true classes and columns answers; the shade is the share of the true class, the number is the "
         "count of test images, mean over trials.",
         f"Confusion matrix; right answers by class: {found}.",
-    )  # fmt: skip
+    )
 
 
 def _file_name(kind: str) -> str:

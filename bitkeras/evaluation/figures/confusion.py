@@ -32,10 +32,15 @@ def plot_confusion(card: Mapping, folder: Path, name: str = "confusion") -> None
         axes = figure.add_axes([0.2, 0.25 / high, size / WIDTH, size / high])
         colours = LinearSegmentedColormap.from_list("share", SEQUENCE)
         mesh = axes.pcolormesh(
-            shares, cmap=colours, vmin=0, vmax=1, edgecolors=PAPER, linewidth=1.4 if len(names) < 40 else 0,
+            shares,
+            cmap=colours,
+            vmin=0,
+            vmax=1,
+            edgecolors=PAPER,
+            linewidth=1.4 if len(names) < 40 else 0,
             # Of a hundred classes there are ten thousand cells.
             rasterized=len(names) > 30,
-        )  # fmt: skip
+        )
         axes.invert_yaxis()
         _name_axes(axes, names)
         if len(names) <= MOST_NUMBERED:
@@ -44,8 +49,15 @@ def plot_confusion(card: Mapping, folder: Path, name: str = "confusion") -> None
         bar.outline.set_visible(False)
         bar.set_ticks([0, 0.25, 0.5, 0.75, 1], labels=["0", "25", "50", "75", "100 %"])
         bar.ax.grid(visible=False)
-        bar.ax.annotate("share of the\ntrue class", (0, 1), (0, 7), xycoords="axes fraction",
-                        textcoords="offset points", color=MUTED, fontsize=8.2)  # fmt: skip
+        bar.ax.annotate(
+            "share of the\ntrue class",
+            (0, 1),
+            (0, 7),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            color=MUTED,
+            fontsize=8.2,
+        )
         save(figure, folder, name)
 
 
@@ -69,7 +81,12 @@ def _number(axes, counts: np.ndarray, shares: np.ndarray) -> None:
     for (row, column), count in np.ndenumerate(counts):
         told = f"{count:.0f}" if abs(count - round(count)) < 0.05 else f"{count:.1f}"
         axes.text(
-            column + 0.5, row + 0.5, told, ha="center", va="center", fontsize=9 if len(counts) < 10 else 7.4,
+            column + 0.5,
+            row + 0.5,
+            told,
+            ha="center",
+            va="center",
+            fontsize=9 if len(counts) < 10 else 7.4,
             color=_ON_DARK if shares[row, column] > 0.55 else _ON_LIGHT,
             fontweight="bold" if row == column else "normal",
-        )  # fmt: skip
+        )

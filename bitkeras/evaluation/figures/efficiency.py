@@ -18,7 +18,7 @@ from bitkeras.evaluation.figures.canvas import (
     plain,
     save,
     shortened,
-)  # fmt: skip
+)
 
 
 def plot_label_efficiency(
@@ -84,9 +84,15 @@ def plot_epochs_to_target(found: Mapping, names: Mapping[str, str], looks: Mappi
                 axes.plot([0, np.mean(reached)], [place, place], color=how.colour, linewidth=5, alpha=0.3)
                 axes.plot(reached, [place] * len(reached), how.marker, color=how.colour, markersize=6, clip_on=False)
             axes.annotate(
-                plain(_told(row, reached)), (1, place), (8, 0), xycoords=("axes fraction", "data"),
-                textcoords="offset points", va="center", fontsize=8.8, annotation_clip=False,
-            )  # fmt: skip
+                plain(_told(row, reached)),
+                (1, place),
+                (8, 0),
+                xycoords=("axes fraction", "data"),
+                textcoords="offset points",
+                va="center",
+                fontsize=8.8,
+                annotation_clip=False,
+            )
         axes.set(xlim=(0, most * 1.03), ylim=(-0.6, len(rows) - 0.4), xlabel="epochs of pre-training")
         axes.set_yticks(range(len(rows)), [shortened(names[row["arm"]]) for row in rows])
         axes.tick_params(axis="y", labelcolor=INK, labelsize=9)

@@ -32,6 +32,13 @@ def inline_svg(text: str, name: str, alt: str) -> Markup:
     body = re.sub(r'(url\(#|href="#)', rf"\g<1>{name}-", body)
     body = _COLOUR.sub(lambda found: f"var(--{PAGE_COLOURS[found.group(1).lower()]})", body)
     return tag(
-        "svg", Markup(body), viewBox=view_box, width=f"{width:.0f}", height=f"{height:.0f}", role="img",
-        aria_label=alt, xmlns="http://www.w3.org/2000/svg", **{"xmlns:xlink": "http://www.w3.org/1999/xlink"},
-    )  # fmt: skip
+        "svg",
+        Markup(body),
+        viewBox=view_box,
+        width=f"{width:.0f}",
+        height=f"{height:.0f}",
+        role="img",
+        aria_label=alt,
+        xmlns="http://www.w3.org/2000/svg",
+        **{"xmlns:xlink": "http://www.w3.org/1999/xlink"},
+    )

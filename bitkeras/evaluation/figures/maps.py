@@ -45,10 +45,16 @@ def plot_maps(
             axes.set_title(plain(one["title"]), color=INK, pad=6)
         names = [*groups]
         figure.legend(
-            [handles[kind] for kind in sorted(handles)], [shortened(names[kind], 20) for kind in sorted(handles)],
-            loc="lower left", bbox_to_anchor=(0.0, 0.0), ncols=min(len(handles), num_columns),
-            handletextpad=0.1, columnspacing=1.2, markerscale=1.5, fontsize=8.6,
-        )  # fmt: skip
+            [handles[kind] for kind in sorted(handles)],
+            [shortened(names[kind], 20) for kind in sorted(handles)],
+            loc="lower left",
+            bbox_to_anchor=(0.0, 0.0),
+            ncols=min(len(handles), num_columns),
+            handletextpad=0.1,
+            columnspacing=1.2,
+            markerscale=1.5,
+            fontsize=8.6,
+        )
         save(figure, folder, name)
 
 
@@ -69,10 +75,15 @@ def _scatter(axes, points: np.ndarray, kinds: np.ndarray, looks: dict[int, Look]
         chosen, how = points[kinds == kind], looks[int(kind)]
         if len(chosen):
             handles[int(kind)] = axes.scatter(
-                *chosen.T, s=size, color=how.colour, marker=how.marker, alpha=0.7, linewidths=0,
+                *chosen.T,
+                s=size,
+                color=how.colour,
+                marker=how.marker,
+                alpha=0.7,
+                linewidths=0,
                 # As pixels: thousands of marks as SVG are megabytes.
                 rasterized=True,
-            )  # fmt: skip
+            )
     # The axes have no unit and only nearness means anything, so numbers on them would mislead.
     axes.set(xticks=[], yticks=[])
     axes.set_xlabel("t-SNE dimension 1 (no unit)", color=MUTED, fontsize=7.6, loc="left", labelpad=3)

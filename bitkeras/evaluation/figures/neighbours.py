@@ -40,8 +40,13 @@ def plot_neighbours(rows: Sequence[Mapping], folder: Path) -> None:
                 axes = figure.add_subplot(grid[line, 2 + place])
                 _picture(axes, found, told, _AGREES if agrees else _DIFFERS)
                 if line == 0 and place == 0:
-                    axes.set_title("nearest labelled images, class and cosine", color=MUTED, fontsize=8.4,
-                                   fontweight="normal", pad=5)  # fmt: skip
+                    axes.set_title(
+                        "nearest labelled images, class and cosine",
+                        color=MUTED,
+                        fontsize=8.4,
+                        fontweight="normal",
+                        pad=5,
+                    )
         save(figure, folder, "neighbours")
 
 

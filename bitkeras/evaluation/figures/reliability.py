@@ -36,19 +36,40 @@ def _diagram(axes, bins) -> None:
     axes.plot([0, 1], [0, 1], color=INK, linestyle=(0, (2, 2)), linewidth=0.9, zorder=2)
     held = [row for row in bins if row["count"]]
     for row in held:
-        axes.plot([row["confidence"]] * 2, [row["confidence"], row["accuracy"]], color=COLOURS[1], linewidth=3,
-                  alpha=0.45, zorder=1, solid_capstyle="butt")  # fmt: skip
-    axes.plot([row["confidence"] for row in held], [row["accuracy"] for row in held], "o-", color=COLOURS[0],
-              markersize=4.6, linewidth=1.2, zorder=3)  # fmt: skip
+        axes.plot(
+            [row["confidence"]] * 2,
+            [row["confidence"], row["accuracy"]],
+            color=COLOURS[1],
+            linewidth=3,
+            alpha=0.45,
+            zorder=1,
+            solid_capstyle="butt",
+        )
+    axes.plot(
+        [row["confidence"] for row in held],
+        [row["accuracy"] for row in held],
+        "o-",
+        color=COLOURS[0],
+        markersize=4.6,
+        linewidth=1.2,
+        zorder=3,
+    )
     axes.set(xlim=(0, 1), ylim=(0, 1.02))
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1], [""] * 5)
 
 
 def _sizes(axes, bins, most: int) -> None:
     width = bins[0]["high"] - bins[0]["low"]
-    axes.bar([row["low"] + width / 2 for row in bins], [row["count"] for row in bins], width * 0.86, color=MUTED,
-             alpha=0.55, linewidth=0)  # fmt: skip
+    axes.bar(
+        [row["low"] + width / 2 for row in bins],
+        [row["count"] for row in bins],
+        width * 0.86,
+        color=MUTED,
+        alpha=0.55,
+        linewidth=0,
+    )
     axes.set(xlim=(0, 1), ylim=(0, most * 1.05), xlabel="probability of the answer", xticks=[0, 0.25, 0.5, 0.75, 1])
     axes.yaxis.get_major_locator().set_params(nbins=2, integer=True)
-    axes.annotate("images", (0, 1), (0, 3), xycoords="axes fraction", textcoords="offset points", color=MUTED,
-                  fontsize=8.2)  # fmt: skip
+    axes.annotate(
+        "images", (0, 1), (0, 3), xycoords="axes fraction", textcoords="offset points", color=MUTED, fontsize=8.2
+    )

@@ -79,8 +79,18 @@ def _points(axes, card: Mapping, name: str) -> None:
         marker, colour = kinds[point["fixed"]]
         label = None if point["fixed"] in used else f"at {point['fixed']} 0.80, 0.90, 0.95"
         used.add(point["fixed"])
-        axes.plot(x, y, marker, color=colour, markersize=6, zorder=4, label=label, linestyle="none",
-                  markeredgecolor="white", markeredgewidth=0.7)  # fmt: skip
+        axes.plot(
+            x,
+            y,
+            marker,
+            color=colour,
+            markersize=6,
+            zorder=4,
+            label=label,
+            linestyle="none",
+            markeredgecolor="white",
+            markeredgewidth=0.7,
+        )
     if used:
         axes.legend(loc="lower right", fontsize=8.2, handletextpad=0.2, borderaxespad=0.3)
 

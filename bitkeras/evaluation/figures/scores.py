@@ -39,8 +39,15 @@ def plot_scores(
         axes.grid(axis="y", visible=False)
         if chance is not None:
             axes.axvline(chance, color=INK, linestyle=(0, (2, 2)), linewidth=0.9, zorder=1)
-        axes.legend(handles=_legend(arms, chance), loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=4,
-                    fontsize=8.2, handletextpad=0.5, columnspacing=1.5)  # fmt: skip
+        axes.legend(
+            handles=_legend(arms, chance),
+            loc="lower left",
+            bbox_to_anchor=(-0.02, 1.0),
+            ncols=4,
+            fontsize=8.2,
+            handletextpad=0.5,
+            columnspacing=1.5,
+        )
         save(figure, folder, "scores")
 
 
@@ -60,9 +67,16 @@ def _mark(axes, row: int, arm: Mapping, how: Look) -> None:
     if knn.get("value") is not None:
         axes.plot(knn["value"], row, "o", markerfacecolor="none", markeredgecolor=how.colour, markersize=5.4, zorder=3)
     axes.annotate(
-        f"{score['value']:.3f}", (1, row), (10, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
-        va="center", fontsize=9.2, fontweight="normal" if arm.get("baseline") else "bold", annotation_clip=False,
-    )  # fmt: skip
+        f"{score['value']:.3f}",
+        (1, row),
+        (10, 0),
+        xycoords=("axes fraction", "data"),
+        textcoords="offset points",
+        va="center",
+        fontsize=9.2,
+        fontweight="normal" if arm.get("baseline") else "bold",
+        annotation_clip=False,
+    )
 
 
 def _legend(arms: Sequence[Mapping], chance: float | None) -> list:
@@ -77,7 +91,18 @@ def _legend(arms: Sequence[Mapping], chance: float | None) -> list:
         (chance is not None, f"chance {chance or 0:.3f}", None, (0, (2, 2)), 0.9, INK),
     ]
     return [
-        Line2D([], [], color=FAINT if width == 5 else MUTED, marker=marker, linestyle=dash or "none", linewidth=width, markerfacecolor=face,
-               markeredgecolor=MUTED, markersize=6, label=label)
-        for is_drawn, label, marker, dash, width, face in kinds if is_drawn
-    ]  # fmt: skip
+        Line2D(
+            [],
+            [],
+            color=FAINT if width == 5 else MUTED,
+            marker=marker,
+            linestyle=dash or "none",
+            linewidth=width,
+            markerfacecolor=face,
+            markeredgecolor=MUTED,
+            markersize=6,
+            label=label,
+        )
+        for is_drawn, label, marker, dash, width, face in kinds
+        if is_drawn
+    ]
