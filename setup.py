@@ -28,7 +28,11 @@ setup(
     # TensorFlow 2.15.1 has wheels for these three and no others.
     python_requires=">=3.9,<3.12",
     packages=find_packages(include=["bitkeras*", "pipelines*", "export*"]),
-    package_data={"pipelines": ["presets/*.flags"], "bitkeras.backbones": ["models/*"]},
+    package_data={
+        "pipelines": ["presets/*.flags"],
+        "bitkeras.backbones": ["models/*"],
+        "bitkeras.evaluation": ["page/*"],
+    },
     install_requires=[
         "tensorflow==2.15.1",
         "tensorflow-hub==0.16.1",

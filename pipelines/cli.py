@@ -17,6 +17,7 @@ COMMANDS = {
     "upstream": "Train a BiT network by its own supervised recipe on labelled images.",
     "pretrain": "Train a BiT network by SimSiam, or another method, on unlabelled images.",
     "probe": "Score a pre-trained encoder: kNN, linear probe, baselines, t-SNE, report.",
+    "compare": "Set probed runs side by side: scores, paired differences, curves, clinical cards.",
     "push": "Publish encoder and probe as a versioned SavedModel.",
     "versions": "List the versions of a pushed model, with their scores.",
     "rollback": "Publish an older version again, as a new one.",

@@ -4,13 +4,12 @@ The features of every image are computed once. The linear classifier follows the
 trained on half of the labelled part, its best epoch chosen by balanced accuracy on the other half, three trials, scored
 on the test part. Probabilities are calibrated by a temperature fitted on the validation part. RUN_DIR/NAME gets
 scores.json, card.json (what a clinician asks), predictions.csv, predictions.npz, probe.npz, leakage.json, figures and
-report.md, with --label_fraction the labels.csv that were left, and with --bn_calibrate the encoder.keras that was
-probed, which `bitkeras push` then takes.
+the report (report.html, report.md, report.json), with --label_fraction the labels.csv that were left, and with
+--bn_calibrate the encoder.keras that was probed, which `bitkeras push` then takes.
 """
 
 from __future__ import annotations
 
-import shlex
 import time
 from pathlib import Path
 
@@ -24,12 +23,8 @@ from bitkeras.data.label_fractions import LABEL_UNITS, label_fraction_line, with
 from bitkeras.data.split_files import load_split, save_split, with_lesions_of
 from bitkeras.data.splits import Split
 from bitkeras.errors import UserError
-from bitkeras.evaluation import figures
 from bitkeras.evaluation.feature_cache import FeatureCache
-from bitkeras.evaluation.metrics import chance_level
 from bitkeras.evaluation.probe import probe_probabilities
-from bitkeras.evaluation.projection import tsne
-from bitkeras.evaluation.report import write_report
 from bitkeras.runs import RunFolder
 from pipelines.clinical import calibrated, write_card
 from pipelines.command_flags import CommandFlags
@@ -38,10 +33,11 @@ from pipelines.encoders import calibrate, save_encoder
 from pipelines.grids import define_grid_flags, settled_grids
 from pipelines.images import define_bad_image_flag, usable_images
 from pipelines.leakage import RECORD, audit_lines, audit_probe
+from pipelines.probe_report import AS_PRETRAINED, write_probe_report
+from pipelines.report_arms import title
 from pipelines.runtime import define_reader_flags, read_existing, refuse_reader_options, say
-from pipelines.splitting import define_split_flags, find_split, settled_split, split_title
+from pipelines.splitting import define_split_flags, find_split, settled_split
 
-AS_PRETRAINED = "as_pretrained"
 SHARE = {"at_least": 0.001, "at_most": 1.0}
 
 FLAGS = CommandFlags()
@@ -117,7 +113,7 @@ def probe(
         )
     results.check(options)
     if (results.path / "report.md").exists():
-        say(f"{results.path}: this probe is already finished; its report is {results.path / 'report.md'}.")
+        say(f"{results.path}: this probe is already finished; its report is {results.path / 'report.html'}.")
         return
     source, bad = read_probed(run, results, options, data_dir, on_bad_image=on_bad_image)
     if source.labels is None:
@@ -166,25 +162,23 @@ def probe(
     scores.save_predictions(results.path / "predictions.csv", probe_probabilities(features["test"], kernel, bias))
     run.write_json(results.path / "scores.json", rows)
     write_hparams(run.tensorboard_path / "hparams", config, probe_scores(name, rows[0]), step=config["epochs"])
-    pictures = draw(run, results.path, scores, rows, features["test"])
     shares = {"leakage_share": leakage["sisters"]["overall"], "leakage": audit_lines(leakage)}
     facts = {"Best rate of the probe": result.lr, "Best weight decay of the probe": result.weight_decay}
     facts |= {"Edge of the grid": "; ".join(result.grid_edges)} if result.grid_edges else {}
     facts["Seconds for features and probe"] = round(seconds, 1)
     if split is not whole:
         facts["Labels"] = f"--label_fraction={options['label_fraction']:g}: {label_fraction_line(whole, split, source)}"
-    write_report(
-        results.path,
-        title=f"{title(config)}: {config['backbone']} on {source.name}",
-        scores=rows,
-        figures=pictures,
-        facts={**describe(run, name, options, scores, data_dir), **shares, **facts},
+    page = write_probe_report(
+        *(run, name, options, scores),
+        **{"rows": rows, "others": others, "card": card, "test_features": features["test"]},
+        known={**shares, "facts": facts},
+        data_dir=data_dir,
     )
     for row in rows:
         low, high = row["interval"]
         score = f"balanced accuracy {row['balanced_accuracy']:.3f} [{low:.3f}, {high:.3f}]"
         say(f"  {row['name']:<42} {score}  macro F1 {row['macro_f1']:.3f}")
-    say(f"report: {results.path / 'report.md'}; next: bitkeras push --run_dir={run.path} --push_dir=...")
+    say(f"report: {page}; next: bitkeras push --run_dir={run.path} --push_dir=...")
 
 
 def find_encoder(run: RunFolder, scores: EncoderScores, options: dict) -> tf.keras.Model:
@@ -270,49 +264,6 @@ def require_finished(run: RunFolder) -> None:
             f"Pre-training in {run.path} is not finished (there is no {run.encoder_path.name}); run the same "
             "`bitkeras pretrain` again."
         )
-
-
-def title(config: dict) -> str:
-    """What the encoder of a run is."""
-    weights = config["weights"]
-    start = "random weights" if weights == "none" else weights if "://" in weights else Path(weights).name
-    if config["epochs"] == 0:
-        return f"{start}, frozen" if config["norm"] == "group" else f"{start}, not trained on"
-    return f"{config['method']} from {start}, {config['epochs']} epoch{'s' if config['epochs'] > 1 else ''}"
-
-
-def draw(run: RunFolder, folder: Path, scores: EncoderScores, rows: list[dict], test_features) -> dict[str, Path]:
-    """Caption -> PNG."""
-    paths = {name: folder / "figures" / f"{name}.png" for name in ("scores", "curves", "tsne")}
-    figures.plot_scores(rows, paths["scores"], chance=chance_level(scores.num_classes))
-    figures.plot_curves(run.metrics(), paths["curves"])
-    points = tsne(test_features, seed=scores.options["seed"])
-    figures.plot_tsne(points, scores.labels["test"], scores.source.class_names, paths["tsne"])
-    captions = ("Test scores with 95 % intervals", "Pre-training", "t-SNE of the test features")
-    return dict(zip(captions, paths.values()))
-
-
-def describe(run: RunFolder, name: str, options: dict, scores: EncoderScores, data_dir: str | None) -> dict:
-    """What a reader of the report must know, and the commands that make it again."""
-    config = scores.config
-    parts = ", ".join(f"{part} {len(indices)}" for part, indices in scores.indices.items())
-    commands = {
-        "pretrain": {"run_dir": run.path, **config},
-        "probe": {"run_dir": run.path, "name": name, **options, **({"data_dir": data_dir} if data_dir else {})},
-    }
-    return {
-        "data": scores.source.summary(),
-        "split": f"{split_title(config if options['dataset'] == AS_PRETRAINED else options)} ({parts})",
-        "chance_level": chance_level(scores.num_classes),
-        "num_test_images": len(scores.indices["test"]),
-        "num_test_lesions": None if scores.groups is None else len(set(scores.groups)),
-        "commands": [
-            shlex.join(
-                ["bitkeras", command, *(f"--{flag}={value}" for flag, value in flags.items() if value is not None)]
-            )
-            for command, flags in commands.items()
-        ],
-    }
 
 
 if __name__ == "__main__":

@@ -64,14 +64,16 @@ class SampledScore:
         }
 
 
-def sample_scores(answers: Answers, resamples: Resamples | None = None) -> dict[str, SampledScore]:
-    """Every metric of `OVERALL_METRICS` for each classifier and resample (of lesions, where they are known)."""
+def sample_scores(
+    answers: Answers, resamples: Resamples | None = None, *, metrics: Sequence[str] = OVERALL_METRICS
+) -> dict[str, SampledScore]:
+    """Metrics of `OVERALL_METRICS` for each classifier and resample (of lesions, where they are known)."""
     once = Resamples.once(len(answers.labels))
     resamples = Resamples.of(len(answers.labels), answers.groups) if resamples is None else resamples
-    found: dict[str, list] = {metric: [] for metric in OVERALL_METRICS}
+    found: dict[str, list] = {metric: [] for metric in metrics}
     for probabilities in answers.probabilities:
-        pairs = [_trial_scores(answers.labels, probabilities, drawn) for drawn in (once, resamples)]
-        for metric in OVERALL_METRICS:
+        pairs = [_trial_scores(answers.labels, probabilities, drawn, metrics) for drawn in (once, resamples)]
+        for metric in metrics:
             found[metric].append([pair[metric] for pair in pairs])
     runs = answers.run_of_trial
     return {
@@ -80,16 +82,17 @@ def sample_scores(answers: Answers, resamples: Resamples | None = None) -> dict[
     }
 
 
-def _trial_scores(labels: np.ndarray, probabilities: np.ndarray, resamples: Resamples) -> dict[str, np.ndarray]:
+def _trial_scores(labels: np.ndarray, probabilities: np.ndarray, resamples: Resamples, metrics) -> dict:
     """Metric -> [S] for one classifier, [N, K]."""
     num_classes = probabilities.shape[1]
     counts = tally(labels, probabilities.argmax(axis=1), num_classes, resamples=resamples)
+    scores = {metric: score(counts) for metric, score in OF_TALLY.items()}
+    if not set(metrics) & set(_AREAS):
+        # They are nearly all of the work.
+        return scores
     areas = [_areas(labels == index, probabilities[:, index], resamples) for index in range(num_classes)]
     by_class = {metric: np.stack([area[metric] for area in areas], axis=-1) for metric in _AREAS}
-    return {
-        **{metric: score(counts) for metric, score in OF_TALLY.items()},
-        **{metric: mean_defined(values) for metric, values in by_class.items()},
-    }
+    return {**scores, **{metric: mean_defined(values) for metric, values in by_class.items()}}
 
 
 def _areas(is_positive: np.ndarray, scores: np.ndarray, resamples: Resamples) -> dict[str, np.ndarray]:
@@ -137,7 +140,7 @@ def paired_differences(
     first = answers[names[0]]
     aligned = {name: aligned_with(first, answers[name], names=(names[0], name)) for name in names}
     resamples = Resamples.of(len(first.labels), first.groups, num_samples=num_samples, seed=seed)
-    sampled = {name: sample_scores(held, resamples) for name, held in aligned.items()}
+    sampled = {name: sample_scores(held, resamples, metrics=metrics) for name, held in aligned.items()}
     places = {name: index for index, name in enumerate(names)}
     return [_difference(sampled, places, pair, metric, level=level, seed=seed) for pair in pairs for metric in metrics]
 

@@ -4,7 +4,20 @@ import pytest
 from small_road import pretrain_flags, run_process
 
 import bitkeras
-from pipelines import benchmark, cli, embed, ingest, pretrain, probe, push, quickstart, starting_point, study, upstream
+from pipelines import (
+    benchmark,
+    cli,
+    compare,
+    embed,
+    ingest,
+    pretrain,
+    probe,
+    push,
+    quickstart,
+    starting_point,
+    study,
+    upstream,
+)
 from pipelines import predict as predict_command
 
 MODULES = {
@@ -12,6 +25,7 @@ MODULES = {
     "upstream": upstream,
     "pretrain": pretrain,
     "probe": probe,
+    "compare": compare,
     "push": push,
     "predict": predict_command,
     "ingest": ingest,
