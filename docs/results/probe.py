@@ -117,15 +117,18 @@ def line(numbers: np.ndarray) -> str:
 def knn(options: argparse.Namespace) -> None:
     """Prints seconds and peak memory of one classification of random features."""
     rng = np.random.default_rng(0)
-    shape = [options.num_images, options.num_features]
-    bank, queries = (rng.standard_normal(shape, np.float32) for _ in range(2))
+    num_queries = options.num_queries or options.num_images
+    bank, queries = (
+        rng.standard_normal([rows, options.num_features], np.float32) for rows in (options.num_images, num_queries)
+    )
     labels = rng.integers(0, 7, options.num_images)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started = clock()
     votes = knn_probabilities(bank, labels, queries, num_classes=7, k=200, temperature=0.07)
     wall, computing = clock() - started
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(f"{shape[0]:,} x {shape[0]:,}, {shape[1]} features, {bank.nbytes * 2 / 1e9:.2f} GB given")
+    given = (bank.nbytes + queries.nbytes) / 1e9
+    print(f"{num_queries:,} x {options.num_images:,}, {options.num_features} features, {given:.2f} GB given")
     print(f"{wall:.0f} s, computing {computing:.0f} s; {(after - before) * 1024 / 1e9:.2f} GB more than before")
     print(f"rows sum to {votes.sum(axis=1).mean():.4f}")
 
@@ -142,6 +145,7 @@ def main() -> None:
     one.set_defaults(command=probe)
     other = commands.add_parser("knn")
     other.add_argument("--num_images", type=int, default=100_000)
+    other.add_argument("--num_queries", type=int, help="none: as many")
     other.add_argument("--num_features", type=int, default=512)
     other.set_defaults(command=knn)
     options = parser.parse_args()
