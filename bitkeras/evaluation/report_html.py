@@ -216,7 +216,10 @@ def _facts(facts: Mapping) -> list[Markup]:
 def _reproduce(content: Mapping, versions: Mapping[str, str]) -> list[Markup]:
     found = [tag("pre", tag("code", line), class_="command", tabindex="0") for line in content.get("commands") or []]
     rows = {**versions, **({"commit": content["commit"]} if content.get("commit") else {})}
-    told = [tag("div", tag("dt", name), tag("dd", tag("code", version))) for name, version in rows.items()]
+    told = [
+        tag("div", tag("dt", name), tag("dd", tag("code", version)), class_="long" if name == "commit" else None)
+        for name, version in rows.items()
+    ]
     return [*found, tag("h3", "Versions"), tag("dl", told, class_="versions")]
 
 

@@ -1,162 +1,201 @@
 import json
 import re
+from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from made_content import made_content, score
 
 from bitkeras.evaluation import report
-from bitkeras.evaluation.report import summarise, write_report
+from bitkeras.evaluation.report import write_report
+
+NASTY = """<script>alert('x')</script>|"&amp;$x_{1}$"""
+BARE = {"title": "Bare", "arms": [{"id": "a", "name": "only", "scores": {"balanced_accuracy": score(0.5)}}]}
+# They have no closing tag.
+VOID = {"meta", "link", "br", "img"}
 
 
-def row(name, score, low=None, high=None, **more):
-    known = {"name": name, "balanced_accuracy": score, "macro_f1": score - 0.02, **more}
-    return known if low is None else {**known, "interval": [low, high], "balanced_accuracy_std": 0.01}
+class Page(HTMLParser):
+    """Elements in order, their attributes, and whether each that is opened is closed in its turn."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.open, self.text = [], [], []
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, name, attributes):
+        self.elements.append((name, dict(attributes)))
+        if name not in VOID:
+            self.open.append(name)
+
+    def handle_startendtag(self, name, attributes):
+        self.elements.append((name, dict(attributes)))
+
+    def handle_endtag(self, name):
+        assert self.open.pop() == name
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] not in ("style", "script"):
+            self.text.append(data)
 
 
-CLEAR = [
-    row("encoder", 0.5, 0.45, 0.55, knn_balanced_accuracy=0.4),
-    row("random weights", 0.3, 0.25, 0.35, baseline=True),
-    row("majority", 0.143, 0.143, 0.143, baseline=True),
-]
-FACTS = {
-    "data": "HAM10000, 10,015 images.",
-    "split": "by lesion",
-    "chance_level": 1 / 7,
-    "num_test_images": 2003,
-    "num_test_lesions": 1494,
-    "commands": ["bitkeras pretrain --run_dir=r", "bitkeras probe --run_dir=r"],
-    "Best rate": 0.001,
-}
+@pytest.fixture(scope="module")
+def full(tmp_path_factory):
+    return write_report(tmp_path_factory.mktemp("full"), made_content())
 
 
-def test_summary_of_a_clear_lead():
-    assert summarise(CLEAR, FACTS) == [
-        "encoder reaches a balanced accuracy of 0.500 (95 % interval 0.450 to 0.550).",
-        "Its interval is clear of random weights and majority.",
-        "Chance is 0.143.",
-        "The test part holds 2003 images of 1494 lesions.",
-        "Data: HAM10000, 10,015 images.",
-        "Split: by lesion.",
-    ]
+def test_files_and_links(full, tmp_path):
+    assert full.name == "report.html"
+    held = json.loads((full.parent / "report.json").read_text())
+    assert {"bitkeras", "python", "numpy"} <= set(held["versions"]) and len(held["figures"]) == 12
+    for figure in held["figures"]:
+        for kind in ("svg", "png"):
+            assert (full.parent / figure[kind]).stat().st_size > 1000
+        assert f"]({figure['png']})" in (full.parent / "report.md").read_text()
+    assert len(list((full.parent / "figures").iterdir())) == 24
 
 
-def test_summary_of_a_lead_that_may_be_luck():
-    scores = [*CLEAR, row("pixels", 0.44, 0.39, 0.451, baseline=True)]
-    assert summarise(scores, {})[1:] == [
-        "Its interval is clear of random weights and majority.",
-        "Its interval overlaps with pixels: that lead may be luck.",
-    ]
+def test_json_is_what_was_given(full):
+    content, held = made_content(), json.loads((full.parent / "report.json").read_text())
+    for key in set(content) - {"neighbours"}:
+        assert held[key] == report.plain(content[key])
+    import base64
 
-
-def test_summary_of_an_encoder_behind_a_baseline():
-    scores = [row("encoder", 0.3, 0.25, 0.35), row("pixels", 0.4, 0.3, 0.5, baseline=True)]
-    assert summarise(scores, {}) == [
-        "encoder reaches a balanced accuracy of 0.300 (95 % interval 0.250 to 0.350).",
-        "That does not beat pixels (0.400).",
-    ]
-
-
-def test_summary_without_baselines_compares_encoders():
-    scores = [row("a", 0.3, 0.25, 0.35), row("b", 0.5, 0.45, 0.55), row("c", 0.46, 0.4, 0.52)]
-    assert summarise(scores, {})[0].startswith("b reaches")
-    assert summarise(scores, {})[1:] == [
-        "Its interval is clear of a.",
-        "Its interval overlaps with c: that lead may be luck.",
-    ]
-
-
-def test_summary_of_little():
-    assert summarise([], {}) == []
-    assert summarise([row("only", 0.5)], {}) == ["only reaches a balanced accuracy of 0.500."]
-    assert summarise(CLEAR[1:], {})[0].startswith("random weights reaches")
-
-
-def test_leakage_is_said_only_where_there_is_some():
-    assert "38.7% of the test images" in summarise(CLEAR, {"leakage_share": 0.387})[-1]
-    assert not any("flatter" in sentence for sentence in summarise(CLEAR, {"leakage_share": 0.0}))
-
-
-def test_json_is_what_was_given(tmp_path):
-    facts = {**FACTS, "number": np.float32(0.5), "count": np.int64(3), "folder": tmp_path, "list": np.arange(2)}
-    scores = [{**CLEAR[0], "interval": (np.float64(0.45), 0.55)}, *CLEAR[1:]]
-    assert write_report(tmp_path / "probe", title="A title", scores=scores, facts=facts) == tmp_path / "probe/report.md"
-    content = json.loads((tmp_path / "probe" / "report.json").read_text(encoding="utf-8"))
-    assert content["title"] == "A title" and content["scores"] == CLEAR
-    assert content["facts"] == {**FACTS, "number": 0.5, "count": 3, "folder": str(tmp_path), "list": [0, 1]}
-    assert content["summary"] == summarise(CLEAR, FACTS) and content["figures"] == {}
-    assert {"bitkeras", "python", "numpy"} <= set(content["versions"])
+    assert base64.b64decode(held["neighbours"][0]["query"]["png"]).startswith(b"\x89PNG")
 
 
 def test_numbers_that_json_does_not_have_become_null(tmp_path):
     def refuse(constant):
         raise AssertionError(f"{constant} is not JSON")
 
-    facts = {"a": float("nan"), "b": np.array([1.0, np.inf]), "c": [np.float32("nan")], "d": True}
-    write_report(tmp_path, title="t", scores=[{**CLEAR[0], "macro_f1": float("nan")}], facts=facts)
-    content = json.loads((tmp_path / "report.json").read_text(), parse_constant=refuse)
-    assert content["facts"] == {"a": None, "b": [1.0, None], "c": [None], "d": True}
-    assert content["scores"][0]["macro_f1"] is None
-    assert "nan" not in (tmp_path / "report.md").read_text()
+    scores = {"balanced_accuracy": score(0.5), "macro_f1": score(float("nan"))}
+    facts = {"a": float("nan"), "b": np.array([1.0, np.inf]), "c": np.float32(0.5), "d": True, "e": tmp_path}
+    content = {**BARE, "arms": [{**BARE["arms"][0], "scores": scores}], "facts": facts}
+    page = write_report(tmp_path, content)
+    held = json.loads((tmp_path / "report.json").read_text(), parse_constant=refuse)
+    assert held["facts"] == {"a": None, "b": [1.0, None], "c": 0.5, "d": True, "e": str(tmp_path)}
+    assert held["arms"][0]["scores"]["macro_f1"]["value"] is None
+    assert ">nan" not in page.read_text() and "| nan" not in (tmp_path / "report.md").read_text()
 
 
-def test_page_has_every_row_best_first(tmp_path):
-    scores = [*CLEAR[::-1], row("a|b", 0.2)]
-    page = write_report(tmp_path, title="A title", scores=scores, facts=FACTS).read_text(encoding="utf-8")
-    assert page.startswith("# A title\n")
-    assert [line for line in page.splitlines() if line.startswith("|")] == [
-        "| encoder | balanced accuracy | 95 % interval | macro F1 | kNN |",
-        "|---|---|---|---|---|",
-        "| encoder | 0.500 ± 0.010 | 0.450 to 0.550 | 0.480 | 0.400 |",
-        "| random weights (baseline) | 0.300 ± 0.010 | 0.250 to 0.350 | 0.280 |  |",
-        "| a\\|b | 0.200 |  | 0.180 |  |",
-        "| majority (baseline) | 0.143 ± 0.010 | 0.143 to 0.143 | 0.123 |  |",
-    ]
-    assert " ".join(summarise(scores, FACTS)) in page
-    assert "- Best rate: 0.001" in page and "- chance_level" not in page
-    assert "```\nbitkeras pretrain --run_dir=r\nbitkeras probe --run_dir=r\n```" in page
-    assert f"numpy {np.__version__}" in page
+def test_the_page_is_whole(full):
+    page = Page(full.read_text())
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    referred = [a["href"][1:] for n, a in page.elements if n == "a" and a["href"].startswith("#")]
+    assert referred and set(referred) <= set(ids)
+    # Headings go down by one level at a time.
+    levels = [int(name[1]) for name, _ in page.elements if re.fullmatch(r"h[1-6]", name)]
+    assert levels[0] == 1 and levels.count(1) == 1 and all(b - a <= 1 for a, b in zip(levels, levels[1:]))
+    drawings = [attributes for name, attributes in page.elements if name == "svg"]
+    assert len(drawings) == 12 and all(a["role"] == "img" and len(a["aria-label"]) > 40 for a in drawings)
+    # Nothing is fetched.
+    for name, attributes in page.elements:
+        for key in ("src", "href", "xlink:href", "data"):
+            value = attributes.get(key, "")
+            assert value.startswith(("#", "data:", "figures/")) or not value, (name, value)
+    assert not re.search(r"url\((?!#)|@import", full.read_text())
 
 
-def test_links_lead_to_the_figures_wherever_the_folder_moves(tmp_path, monkeypatch):
-    probe = tmp_path / "run" / "probe"
-    (probe / "figures").mkdir(parents=True)
-    pictures = {"Scores": probe / "figures" / "scores.png", "Curves": tmp_path / "run" / "curves.png"}
-    for path in pictures.values():
-        path.write_bytes(b"png")
-    monkeypatch.chdir(tmp_path)
-    write_report("run/probe", title="t", scores=CLEAR, facts={}, figures={**pictures, "Again": "run/curves.png"})
-    (tmp_path / "run").rename(tmp_path / "moved")
-    moved = tmp_path / "moved" / "probe"
-    links = re.findall(r"!\[(\w+)\]\((.+?)\)", (moved / "report.md").read_text())
-    assert dict(links) == {"Scores": "figures/scores.png", "Curves": "../curves.png", "Again": "../curves.png"}
-    assert all((moved / link).is_file() for _, link in links)
+def test_ids_of_drawings_lead_to_their_own(full):
+    text = full.read_text()
+    for drawing in re.findall(r"<svg\b.*?</svg>", text, re.DOTALL):
+        ids = set(re.findall(r'\bid="([^"]+)"', drawing))
+        assert set(re.findall(r'url\(#([^)]+)\)|href="#([^"]+)"', drawing)) and all(
+            (a or b) in ids for a, b in re.findall(r'url\(#([^)]+)\)|href="#([^"]+)"', drawing)
+        )
 
 
-def test_a_report_of_nothing_is_written(tmp_path):
-    page = write_report(tmp_path / "a" / "b", title="Empty", scores=[], facts={}).read_text()
-    assert page.startswith("# Empty\n") and "|" not in page
+def test_every_colour_of_figures_has_a_dark_one():
+    """The names that drawings refer to are those that the style sheet sets, once light, once dark, once on paper."""
+    from bitkeras.evaluation.figures.inline import PAGE_COLOURS
+    from bitkeras.evaluation.report_html import _PAGE
+
+    style = (_PAGE / "report.css").read_text()
+    for name in PAGE_COLOURS.values():
+        assert style.count(f"--{name}:") == 3
 
 
-@pytest.mark.parametrize("scores", [[{"name": "no score"}], [row("not a number", float("nan"))]])
-def test_a_report_that_cannot_be_told_leaves_the_old_one(tmp_path, scores):
-    write_report(tmp_path, title="Old", scores=CLEAR, facts={})
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    with pytest.raises((KeyError, TypeError)):
-        write_report(tmp_path, title="New", scores=scores, facts={})
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+def test_everything_is_told(full):
+    text, content = "".join(Page(full.read_text()).text), made_content()
+    for arm in content["arms"]:
+        assert arm["name"] in text and f"{arm['scores']['balanced_accuracy']['value']:.3f}" in text
+        assert not arm.get("card") or f"Clinical card: {arm['name']}" in text
+    for line in (*content["commands"], *content["leakage"], content["commit"]):
+        assert line in text
+    flags = {f"--{flag}" for arm in content["arms"] for flag in arm["flags"]}
+    assert all(flag in text for flag in flags) and "complete collapse" in text
+    assert "not a medical device" in text and "0.913" not in text
+    for section in ("Scores", "Training", "Labels", "What the features see", "Leakage audit", "Swap of the norm"):
+        assert section in text
 
 
-def test_a_write_that_fails_leaves_the_old_report(tmp_path, monkeypatch):
-    write_report(tmp_path, title="Old", scores=CLEAR, facts={})
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    assert set(before) == {"report.json", "report.md"}
+def test_what_is_absent_leaves_no_gap(tmp_path):
+    page = Page(write_report(tmp_path, BARE).read_text())
+    headings = [attributes.get("id") for name, attributes in page.elements if name == "section"]
+    assert headings == ["summary", "scores", "reproduce"]
+    assert "None" not in "".join(page.text) and not any(name == "details" for name, _ in page.elements)
+    assert [path.name for path in sorted((tmp_path / "figures").iterdir())] == ["scores.png", "scores.svg"]
 
-    def half(path, text, **_):
-        with open(path, "w") as file:
-            file.write(text[:10])
-        raise OSError("no space left on device")
 
-    monkeypatch.setattr(report.Path, "write_text", half)
-    with pytest.raises(OSError, match="no space"):
-        write_report(tmp_path, title="New", scores=CLEAR, facts={})
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+def test_nothing_at_all(tmp_path):
+    page = Page(write_report(tmp_path / "a" / "b", {"title": "Empty", "arms": []}).read_text())
+    assert "Empty" in page.text and not any(name in ("table", "svg") for name, _ in page.elements)
+    assert (tmp_path / "a" / "b" / "report.md").read_text().startswith("# Empty\n")
+
+
+
+
+def test_names_are_text_wherever_they_stand(tmp_path):
+    """Names, flags, facts, commands and lines hold markup; none of it becomes an element, an attribute or a picture."""
+    content = made_content()
+    content.pop("epochs_to_target"), content.pop("maps")
+    content |= {"title": NASTY, "data": NASTY, "split": NASTY, "leakage": [NASTY], "commands": [NASTY]}
+    content |= {"facts": {NASTY: NASTY}, "commit": NASTY}
+    for arm in content["arms"]:
+        arm["name"], arm["flags"] = arm["name"] + NASTY, {**arm["flags"], NASTY: NASTY}
+        if arm.get("verdict"):
+            arm["verdict"] = {**arm["verdict"], "evidence": NASTY, "remedy": NASTY}
+    for row in content["neighbours"]:
+        row["query"]["class"] = NASTY
+    card = json.loads(json.dumps(content["arms"][0]["card"]).replace('"mel"', json.dumps(NASTY)))
+    content["arms"] = [{**content["arms"][0], "card": card}, *content["arms"][1:]]
+    folder = write_report(tmp_path, content).parent
+    page = Page((folder / "report.html").read_text())
+    assert [name for name, _ in page.elements].count("script") == 1
+    assert not any("alert" in str(key) for _, attributes in page.elements for key in attributes)
+    assert "".join(page.text).count(NASTY) > 15
+    for line in (folder / "report.md").read_text().splitlines():
+        if line.startswith("| "):
+            assert "<script" not in line
+
+
+def test_tables_of_the_text_have_all_their_cells(full):
+    blocks = re.findall(r"(?:^\|.*\n)+", (full.parent / "report.md").read_text(), re.MULTILINE)
+    assert len(blocks) == 5
+    for block in blocks:
+        assert len({len(re.split(r"(?<!\\)\|", line)) for line in block.splitlines()}) == 1
+
+
+def test_a_report_that_cannot_be_told_leaves_the_old_one(tmp_path):
+    write_report(tmp_path, BARE)
+    before = {path.name: path.read_bytes() for path in tmp_path.glob("report.*")}
+    for bad in ({"arms": []}, {"title": "t", "arms": [{"id": "a", "name": "no scores"}]}):
+        with pytest.raises(KeyError):
+            write_report(tmp_path, bad)
+    assert {path.name: path.read_bytes() for path in tmp_path.glob("report.*")} == before and len(before) == 3
+
+
+def test_the_text_is_written_last(tmp_path, monkeypatch):
+    """Where report.md stands, the report is finished: other commands ask for it."""
+    written = []
+    real = report.written_atomically
+    monkeypatch.setattr(report, "written_atomically", lambda path: written.append(path.name) or real(path))
+    write_report(tmp_path, BARE)
+    assert written == ["report.json", "report.html", "report.md"]
+
+
+def test_the_same_content_gives_the_same_files(tmp_path):
+    pages = [write_report(tmp_path / name, BARE).read_bytes() for name in ("one", "two")]
+    assert pages[0] == pages[1]

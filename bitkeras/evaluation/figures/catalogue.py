@@ -86,8 +86,8 @@ def _training(content: Mapping, looks: Mapping[str, Look], folder: Path) -> Iter
             "training",
             (KNN, LOSS),
             "Over the epochs",
-            "What nearest neighbours make of the frozen features, and the loss. The two need not agree: a loss can fall "
-            "while the features lose what tells classes apart.",
+            "What nearest neighbours make of the frozen features, and the loss. The two need not agree: a loss can "
+            "fall while the features lose what tells classes apart.",
         ),
         (
             "health",

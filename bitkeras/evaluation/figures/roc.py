@@ -18,11 +18,11 @@ def plot_roc(card: Mapping, folder: Path, name: str = "roc") -> None:
       folder, name: the figure is `folder`/`name`.svg and .png.
     """
     first, others = shown_classes(card)
-    columns = 3 if len(others) > 6 else 2
+    columns = 3 if len(others) > 4 else 2
     lines = max(2, -(-len(others) // columns))
-    height = 4.1 if lines <= 3 else 1.0 + 1.3 * lines
+    height = 3.6 if lines == 2 else 1.0 + 1.3 * lines
     with drawn(WIDTH, height) as figure:
-        split = 0.47 if others else 0.6
+        split = 0.43 if others else 0.6
         box = {"top": 1 - 0.5 / height, "bottom": 0.5 / height}
         axes = figure.add_subplot(figure.add_gridspec(1, 1, left=0.065, right=split, **box)[0])
         _curve(axes, card, first, linewidth=2.2)
@@ -32,7 +32,7 @@ def plot_roc(card: Mapping, folder: Path, name: str = "roc") -> None:
         axes.annotate("sensitivity", (0, 1), (0, 7), xycoords="axes fraction", textcoords="offset points", color=MUTED)
         axes.set_xlabel("1 − specificity")
         if others:
-            grid = figure.add_gridspec(lines, columns, left=split + 0.085, right=0.99, wspace=0.22, hspace=0.42, **box)
+            grid = figure.add_gridspec(lines, columns, left=split + 0.085, right=0.99, wspace=0.22, hspace=0.36, **box)
             for place, each in enumerate(others):
                 axes = figure.add_subplot(grid[place // columns, place % columns])
                 _curve(axes, card, each, linewidth=1.6)

@@ -92,15 +92,9 @@ def _legend(arms: Sequence[Mapping], chance: float | None) -> list:
     ]
     return [
         Line2D(
-            [],
-            [],
-            color=FAINT if width == 5 else MUTED,
-            marker=marker,
-            linestyle=dash or "none",
-            linewidth=width,
-            markerfacecolor=face,
-            markeredgecolor=MUTED,
-            markersize=6,
+            *([], []),
+            **{"color": FAINT if width == 5 else MUTED, "linewidth": width, "linestyle": dash or "none"},
+            **{"marker": marker, "markersize": 6, "markerfacecolor": face, "markeredgecolor": MUTED},
             label=label,
         )
         for is_drawn, label, marker, dash, width, face in kinds
