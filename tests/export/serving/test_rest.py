@@ -54,9 +54,7 @@ def test_columns_are_the_same_as_rows(post, images):
     rows = post("/v1/models/small:predict", {"instances": encoded})[1]["predictions"]
     columns = post("/v1/models/small:predict", {"inputs": {"image_bytes": encoded}})[1]["outputs"]
     for name, values in columns.items():
-        assert [row[name] for row in rows] == pytest.approx(values) if name == "x" else True
-        assert np.array([row[name] for row in rows]).shape == np.array(values).shape
-    assert [row["prediction"] for row in rows] == columns["prediction"]
+        assert [row[name] for row in rows] == values
 
 
 def test_a_foreign_model_is_served_by_its_own_signatures(post):
@@ -82,7 +80,7 @@ def test_a_foreign_model_is_served_by_its_own_signatures(post):
         ("/v1/models/small:predict", {"signature_name": "no", "inputs": 1}, 400, '"no" not found in signature def'),
         ("/v1/models/small:predict", {"signature_name": "__saved_model_init_op"}, 400, "not found in signature def"),
         ("/v1/models/small:predict", {"inputs": [["a"]]}, 400, r"the shape \[1,1\], the signature takes \[\?\]"),
-        ("/v1/models/foreign:predict", {"inputs": {"x": [1], "n": [1, 2, 3]}}, 400, "Incompatible shapes"),
+        ("/v1/models/foreign:predict", {"inputs": {"x": [1, 2], "n": [1, 2, 3]}}, 400, "Incompatible shapes"),
         ("/v1/models/foreign:predict", {"signature_name": "reduce", "instances": [1]}, 400, "no shape information"),
         ("/v1/models/foreign:predict", {"inputs": {"x": [1] * 33, "n": [1] * 33}}, 400, "33 rows .* at most 32"),
         ("/v1/models/small:classify", {}, 501, "not :classify"),
