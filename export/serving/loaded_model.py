@@ -38,14 +38,15 @@ class LoadedModel:
         self.version = version
         with tf.Graph().as_default() as graph:
             self._session = tf.compat.v1.Session(graph=graph)
-            try:
+        try:
+            with graph.as_default():
                 loaded = tf.compat.v1.saved_model.loader.load(self._session, ["serve"], str(folder))
-                graph.finalize()
-                self.signatures = dict(loaded.signature_def)
-                self._warm_up(Path(folder) / WARMUP_REQUESTS)
-            except BaseException:
-                self._session.close()
-                raise
+            graph.finalize()
+            self.signatures = dict(loaded.signature_def)
+            self._warm_up(Path(folder) / WARMUP_REQUESTS)
+        except BaseException:
+            self._session.close()
+            raise
 
     def run(self, signature_name: str, inputs: Mapping[str, np.ndarray], outputs: Sequence[str] = ()) -> dict:
         """{output: array} of one request; strings are bytes in arrays of objects.
