@@ -4,7 +4,20 @@ import pytest
 from small_road import pretrain_flags, run_process
 
 import bitkeras
-from pipelines import benchmark, cli, embed, ingest, pretrain, probe, push, quickstart, starting_point, upstream
+from pipelines import (
+    benchmark,
+    cli,
+    embed,
+    ingest,
+    pretrain,
+    probe,
+    push,
+    quickstart,
+    serve,
+    serving_config,
+    starting_point,
+    upstream,
+)
 from pipelines import predict as predict_command
 
 MODULES = {
@@ -14,6 +27,8 @@ MODULES = {
     "probe": probe,
     "push": push,
     "predict": predict_command,
+    "serve": serve,
+    "serving_config": serving_config,
     "ingest": ingest,
     "embed": embed,
     "quickstart": quickstart,
@@ -28,6 +43,10 @@ BAD_FLAGS = {
     "missing flag": (["pretrain", "--data_dir=x"], "--run_dir must be given"),
     "missing flags": (["push"], "--push_dir and --run_dir must be given"),
     "value without a flag": (["pretrain", "--run_dir=x", "--data_dir=y", "smoke"], "smoke stands without a flag"),
+    "neither folder nor server": (["predict", "x.jpg"], "either --push_dir or --server"),
+    "folder and server": (["predict", "--push_dir=x", "--server=y", "x.jpg"], "and not both"),
+    "a name without a server": (["predict", "--push_dir=x", "--model_name=y", "x.jpg"], "pass it with --server"),
+    "labels without versions": (["serve", "--push_dir=x", "--labels=stable"], "LABEL:VERSION"),
     "missing flagfile": (["pretrain", "--flagfile=nosuch"], "nosuch"),
 }
 
