@@ -49,7 +49,7 @@ def as_request_error(error: Exception) -> RequestError:
     if isinstance(error, RequestError):
         return error
     if isinstance(error, tf.errors.OpError):
-        return RequestError(code_of(error), _what_was_wrong(error))
+        return RequestError(code_of(error), what_was_wrong(error))
     if isinstance(error, MemoryError):
         return RequestError("RESOURCE_EXHAUSTED", "There is not the memory for this request; send fewer rows.")
     return RequestError("INTERNAL", f"The server failed on this request with {type(error).__name__}.")
@@ -60,7 +60,8 @@ def code_of(error: tf.errors.OpError) -> str:
     return CODES[error.error_code]
 
 
-def _what_was_wrong(error: tf.errors.OpError) -> str:
+def what_was_wrong(error: tf.errors.OpError) -> str:
+    """The one line of a TensorFlow error that says something."""
     # The first line is only that there was an error; after the one that counts come the names of the nodes.
     lines = [line.strip() for line in error.message.splitlines()]
     told = [line for line in lines if line and not line.startswith(("Graph execution error", "Detected at node"))]

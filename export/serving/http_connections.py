@@ -48,19 +48,26 @@ class BoundedHTTPServer(ThreadingHTTPServer):
     def process_request(self, request: socket.socket, client_address) -> None:
         """Take a connection on, if need be in place of one that is awaited."""
         with self._lock:
-            if len(self._connections) >= self._max_connections:
-                awaited = [(c.since, number) for number, c in enumerate(self._connections.values()) if c.awaits_client]
-                if not awaited:
-                    with contextlib.suppress(OSError):
-                        request.setblocking(False)
-                        request.send(_FULL)
-                    self.shutdown_request(request)
-                    return
-                oldest = list(self._connections)[min(awaited)[1]]
-                _cut(oldest)
-                del self._connections[oldest]
-            self._connections[request] = _Connection(time.monotonic())
-        super().process_request(request, client_address)
+            has_room = len(self._connections) < self._max_connections or self._make_room()
+            if has_room:
+                self._connections[request] = _Connection(time.monotonic())
+        if has_room:
+            super().process_request(request, client_address)
+            return
+        with contextlib.suppress(OSError):
+            request.setblocking(False)
+            request.send(_FULL)
+        self.shutdown_request(request)
+
+    def _make_room(self) -> bool:
+        """Under the lock: cut who is awaited longest; False where nobody is."""
+        awaited = [request for request, connection in self._connections.items() if connection.awaits_client]
+        if not awaited:
+            return False
+        oldest = min(awaited, key=lambda request: self._connections[request].since)
+        _cut(oldest)
+        del self._connections[oldest]
+        return True
 
     def shutdown_request(self, request: socket.socket) -> None:
         """Forget a connection and close it."""

@@ -36,14 +36,13 @@ class LoadedModel:
           OSError, tf.errors.OpError, RequestError, ...: it does not load, or fails on a recorded request.
         """
         self.version = version
-        graph = tf.Graph()
-        self._session = tf.compat.v1.Session(graph=graph)
+        with tf.Graph().as_default() as graph:
+            self._session = tf.compat.v1.Session(graph=graph)
         try:
             with graph.as_default():
                 loaded = tf.compat.v1.saved_model.loader.load(self._session, ["serve"], str(folder))
-                graph.finalize()
+            graph.finalize()
             self.signatures = dict(loaded.signature_def)
-            # Outside of the graph, since reading the file is an operation too.
             self._warm_up(Path(folder) / WARMUP_REQUESTS)
         except BaseException:
             self._session.close()

@@ -12,7 +12,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from bitkeras.errors import UserError, first_line
-from export.serving.errors import RequestError, code_of, invalid
+from export.serving.errors import RequestError, code_of, invalid, what_was_wrong
 from export.serving.loaded_model import LoadedModel
 from export.versions import list_versions, version_path
 
@@ -135,10 +135,12 @@ class ModelVersions:
         try:
             model = self._load_model(version_path(self._push_dir, version), version)
         except Exception as error:  # noqa: BLE001 - a foreign file may fail in any way, and the server must go on
-            code = code_of(error) if isinstance(error, tf.errors.OpError) else getattr(error, "code", "UNKNOWN")
-            LOG.error("model=%s version=%d does not load: %s", self.name, version, first_line(error))
+            code, told = getattr(error, "code", "UNKNOWN"), first_line(error)
+            if isinstance(error, tf.errors.OpError):
+                code, told = code_of(error), what_was_wrong(error)
+            LOG.error("model=%s version=%d does not load: %s", self.name, version, told)
             self._failed[version] = stamp
-            self._set_state(version, VersionState("END", code, first_line(error)))
+            self._set_state(version, VersionState("END", code, told))
             return
         with self._lock:
             self._held[version] = _Held(model)

@@ -17,6 +17,7 @@ from export.serving.wire import message
 
 # A refusal is retried after 0.25 s, 0.5 s, ... up to 8 s: half a minute in all, in which a server restarts.
 NUM_RETRIES = 7
+NUM_GRPC_ATTEMPTS = 5  # gRPC takes no more
 TIMEOUT_SECONDS = 120.0
 # Encoded images of one signature's name in, {output: array} out.
 Ask = Callable[[Sequence[bytes]], dict[str, np.ndarray]]
@@ -98,7 +99,7 @@ def _grpc_client(address: str, model_name: str | None, version: int | None):
     import grpc
 
     policy = {
-        "maxAttempts": 5,  # gRPC takes no more
+        "maxAttempts": NUM_GRPC_ATTEMPTS,
         "initialBackoff": "0.5s",
         "maxBackoff": "8s",
         "backoffMultiplier": 2.5,

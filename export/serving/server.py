@@ -100,11 +100,13 @@ class Server:
 
     def stop(self) -> None:
         """Take nothing more, answer what has arrived, end."""
+        LOG.info("stopping: %d requests are being answered", self.service.gate.in_flight + self.service.gate.queued)
         self._stopping.set()
         ended = self._grpc.stop(DRAIN_SECONDS)
         self._http.drain(DRAIN_SECONDS)
         ended.wait()
         self._watcher.join(DRAIN_SECONDS)
+        LOG.info("stopped")
 
     def _watch(self) -> None:
         told = None

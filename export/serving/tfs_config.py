@@ -14,8 +14,8 @@ MONITORING = """prometheus_config {
   path: "/monitoring/prometheus/metrics"
 }
 """
-# Requests that come within 5 ms are computed together; on a CPU of few cores that gains nothing (none was measured on
-# two), so it is for --enable_batching on a GPU. The last allowed size must be the largest batch.
+# Requests that come within 5 ms are computed together. That gains nothing on two cores (measured), so it is for a GPU
+# and takes --enable_batching. The last allowed size must be the largest batch.
 BATCHING = """max_batch_size { value: 16 }
 batch_timeout_micros { value: 5000 }
 max_enqueued_batches { value: 64 }

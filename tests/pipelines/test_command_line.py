@@ -14,6 +14,8 @@ from pipelines import (
     probe,
     push,
     quickstart,
+    serve,
+    serving_config,
     starting_point,
     study,
     upstream,
@@ -28,6 +30,8 @@ MODULES = {
     "compare": compare,
     "push": push,
     "predict": predict_command,
+    "serve": serve,
+    "serving_config": serving_config,
     "ingest": ingest,
     "embed": embed,
     "quickstart": quickstart,
@@ -43,6 +47,10 @@ BAD_FLAGS = {
     "missing flag": (["pretrain", "--data_dir=x"], "--run_dir must be given"),
     "missing flags": (["push"], "--push_dir and --run_dir must be given"),
     "value without a flag": (["pretrain", "--run_dir=x", "--data_dir=y", "smoke"], "smoke stands without a flag"),
+    "neither folder nor server": (["predict", "x.jpg"], "either --push_dir or --server"),
+    "folder and server": (["predict", "--push_dir=x", "--server=y", "x.jpg"], "and not both"),
+    "a name without a server": (["predict", "--push_dir=x", "--model_name=y", "x.jpg"], "pass it with --server"),
+    "labels without versions": (["serve", "--push_dir=x", "--labels=stable"], "LABEL:VERSION"),
     "missing flagfile": (["pretrain", "--flagfile=nosuch"], "nosuch"),
 }
 
