@@ -3,9 +3,9 @@
     python docs/results/serving.py --work_dir=/tmp/serving --backbone=R50x1 --image_size=224 --seconds=25
 
 Two versions of one network with random weights are written first (`--only_make` ends there); their answers to sixteen
-JPEGs of 600x450 are known from the SavedModels themselves, and every answer of the server is compared with them. Clients
-run on the same machine, in one process beside the server's. At a given rate requests are sent at random times whether or
-not others have been answered, and a latency counts from the time at which its request was due.
+JPEGs of 600x450 are known from the SavedModels themselves, and every answer of the server is compared with them.
+Clients run on the same machine, in one process beside the server's. At a given rate requests are sent at random times
+whether or not others have been answered, and a latency counts from the time at which its request was due.
 """
 
 from __future__ import annotations

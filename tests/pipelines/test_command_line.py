@@ -14,12 +14,15 @@ from pipelines import (
     probe,
     push,
     quickstart,
+    rollback,
     serve,
     serving_config,
     starting_point,
     study,
     upstream,
+    versions,
 )
+from pipelines import inspect as inspect_command
 from pipelines import predict as predict_command
 
 MODULES = {
@@ -29,6 +32,9 @@ MODULES = {
     "probe": probe,
     "compare": compare,
     "push": push,
+    "versions": versions,
+    "rollback": rollback,
+    "inspect": inspect_command,
     "predict": predict_command,
     "serve": serve,
     "serving_config": serving_config,
