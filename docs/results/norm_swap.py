@@ -35,15 +35,7 @@ FLAGS = "--flagfile=laptop --split=lesion --num_images=2560 --image_size=64 --ba
 CALIBRATION_IMAGES = 1024
 # Whether fewer do as well where scale and offset are taken from them, too.
 FEWER_IMAGES = (64, 256)
-PROBE = {
-    "trials": 3,
-    "epochs": 100,
-    "focal_gamma": 4.0,
-    "weight_decay_grid": "0",
-    "knn_k": 20,
-    "knn_temperature": 0.07,
-    "seed": 0,
-}
+PROBE = {"trials": 3, "epochs": 100, "focal_gamma": 4.0, "knn_k": 20, "knn_temperature": 0.07, "seed": 0}
 METRIC = "balanced_accuracy"
 # The paper's probe takes every image alike; "weighted" takes every class alike.
 KINDS = ("knn", "probe", "weighted")
