@@ -145,8 +145,6 @@ def test_nothing_at_all(tmp_path):
     assert (tmp_path / "a" / "b" / "report.md").read_text().startswith("# Empty\n")
 
 
-
-
 def test_names_are_text_wherever_they_stand(tmp_path):
     """Names, flags, facts, commands and lines hold markup; none of it becomes an element, an attribute or a picture."""
     content = made_content()

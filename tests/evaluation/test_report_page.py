@@ -15,7 +15,9 @@ pytestmark = [
     pytest.mark.skipif(find_browser() is None, reason="no Chromium is installed"),
 ]
 
-COLUMN = """[...document.querySelectorAll("#scores table.sortable")[0].tBodies[0].rows].map(r => r.cells[%d].innerText)"""
+COLUMN = (
+    """[...document.querySelectorAll("#scores table.sortable")[0].tBodies[0].rows].map(r => r.cells[%d].innerText)"""
+)
 SORTED_BY = """[...document.querySelectorAll("#scores table.sortable")[0].tHead.rows[0].cells]
     .map(h => [h.innerText.trim(), h.ariaSort]).filter(h => h[1])"""
 

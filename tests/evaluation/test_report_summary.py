@@ -44,9 +44,7 @@ def test_a_paired_difference_resolves_what_intervals_do_not():
 
 def test_the_leader_and_the_others():
     found = told([C, PIXELS, B, A], differences=[difference("a", "b", 0.01, 0.05)])
-    assert found["Result"] == (
-        "A leads with a balanced accuracy of 0.600 (95 % interval 0.550 to 0.650, 3 seeds)."
-    )
+    assert found["Result"] == ("A leads with a balanced accuracy of 0.600 (95 % interval 0.550 to 0.650, 3 seeds).")
     assert found["Lead"].endswith("Its lead over C is resolved.")
     assert found["Baselines"] == "Its lead over pixels is resolved on this test set."
 
@@ -119,7 +117,9 @@ def test_verdicts_of_leads_are_those_of_the_paired_differences():
     content = made_content()
     leader = leading_arm(content)
     by_id = {each["id"]: each for each in content["arms"]}
-    judged = [row for row in content["differences"] if row["metric"] == "balanced_accuracy" and row["a"] == leader["id"]]
+    judged = [
+        row for row in content["differences"] if row["metric"] == "balanced_accuracy" and row["a"] == leader["id"]
+    ]
     assert len(judged) == 5
     for row in judged:
         assert (lead_over(content, leader, by_id[row["b"]]).state == "resolved") == row["resolved"]

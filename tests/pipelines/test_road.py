@@ -21,6 +21,7 @@ from pipelines import cli, pretrain, trainers
 
 pytestmark = pytest.mark.slow
 
+FIGURES = ("scores", "training", "health", "map_sub_classes", "roc", "reliability", "confusion")
 MEASURED = {"spread", "mean_pairwise_cosine", "std_to_mean", "rankme", "knn_balanced_accuracy", "knn_chance"}
 MEASURED |= {"explained_variance_auc", "uniformity", "alignment", "projector_spread", "projector_rankme"}
 TRAINED = {"loss", "lr", "images_per_second", *WORDS}
@@ -63,9 +64,18 @@ def test_the_run_folder_holds_what_is_promised_and_nothing_else(road):
         *("probe", "single"),
     }
     assert {path.relative_to(road.run_dir / "probe").as_posix() for path in (road.run_dir / "probe").rglob("*.*")} == {
-        *("config.json", "scores.json", "predictions.csv", "probe.npz", "report.md", "report.json", "leakage.json"),
+        *(
+            "config.json",
+            "scores.json",
+            "predictions.csv",
+            "probe.npz",
+            "report.html",
+            "report.md",
+            "report.json",
+            "leakage.json",
+        ),
         *("card.json", "predictions.npz"),
-        *("figures/scores.png", "figures/curves.png", "figures/tsne.png"),
+        *(f"figures/{name}.{kind}" for name in FIGURES for kind in ("svg", "png")),
     }
 
 
