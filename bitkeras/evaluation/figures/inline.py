@@ -28,7 +28,11 @@ def inline_svg(text: str, name: str, alt: str) -> Markup:
     width, height = (float(number) for number in view_box.split()[2:])
     # The style sheet inside holds for the whole page; the page has its own for figures.
     body = re.sub(r"<metadata>.*?</metadata>|<style\b.*?</style>|<!--.*?-->", "", body, flags=re.DOTALL)
-    body = re.sub(r'\bid="', f'id="{name}-', body)
+    # Most ids name groups that nothing refers to, and some stand twice; the others stand in a page of many figures.
+    used = set(re.findall(r'(?:url\(|href=")#([^")]+)', body))
+    body = re.sub(
+        r' id="([^"]+)"', lambda found: f' id="{name}-{found.group(1)}"' if found.group(1) in used else "", body
+    )
     body = re.sub(r'(url\(#|href="#)', rf"\g<1>{name}-", body)
     body = _COLOUR.sub(lambda found: f"var(--{PAGE_COLOURS[found.group(1).lower()]})", body)
     return tag(
