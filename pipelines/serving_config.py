@@ -38,10 +38,12 @@ def write(push_dir: str, output_dir: str, model_name: str | None, **options) -> 
     files = write_configuration(find_models(push_dir, model_name), output_dir, **options)
     say(f"wrote {', '.join(map(str, files))}")
     base = options["base_path"]
+    # Else a server that starts refuses every label, since nothing is loaded yet.
+    more = " --allow_version_labels_for_unavailable_models=true" if options["labels"] else ""
     say(
         f"docker run -p 8500:8500 -p 8501:8501 -v {Path(output_dir).resolve()}:{base} tensorflow/serving:2.15.1 "
         f"--model_config_file={base}/models.config --model_config_file_poll_wait_seconds=60 "
-        f"--monitoring_config_file={base}/monitoring.config"
+        f"--monitoring_config_file={base}/monitoring.config{more}"
     )
 
 

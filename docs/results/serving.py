@@ -4,7 +4,7 @@
 
 Two versions of one network with random weights are written first (`--only_make` ends there); their answers to sixteen
 JPEGs of 600x450 are known from the SavedModels themselves, and every answer of the server is compared with them.
-Clients run on the same machine, in one process beside the server's. At a given rate requests are sent at random times
+Clients run on the same machine, in one process beside the server. At a given rate requests are sent at random times
 whether or not others have been answered, and a latency counts from the time at which its request was due.
 """
 
@@ -42,12 +42,10 @@ def make_versions(work_dir: Path, backbone: str, image_size: int) -> None:
     from export.servable import Servable
 
     tf.keras.utils.set_random_seed(0)
-    encoder = build_backbone(backbone, norm="batch", input_shape=[image_size, image_size, 3])
+    encoder = build_backbone(backbone, norm="batch")
     num_features, rng = encoder.output_shape[-1], np.random.default_rng(0)
-    images = sorted(
-        write_phantoms(work_dir / "images", num_images=NUM_IMAGES, seed=0, image_size=(600, 450)).rglob("*.jpg")
-    )
-    encoded = [path.read_bytes() for path in images]
+    images = sorted(write_phantoms(work_dir / "images", num_images=100, seed=0, image_size=(600, 450)).rglob("*.jpg"))
+    encoded = [path.read_bytes() for path in images[:NUM_IMAGES]]
     probabilities = []
     for version in (1, 2):
         kernel = rng.normal(size=[num_features, len(CLASS_NAMES)]) / np.sqrt(num_features)
@@ -87,7 +85,7 @@ class Client:
     """Sends image i and says (code, seconds, version it is the answer of or None)."""
 
     def __init__(self, protocol: str, server: Server, work_dir: Path):
-        self.encoded = [path.read_bytes() for path in sorted((work_dir / "images").rglob("*.jpg"))]
+        self.encoded = [path.read_bytes() for path in sorted((work_dir / "images").rglob("*.jpg"))[:NUM_IMAGES]]
         self.known = np.load(work_dir / "known.npz")["probabilities"]
         self.rest_port, self.connections = server.rest_port, threading.local()
         self.send = self.by_rest if protocol == "REST" else self.by_grpc
@@ -186,14 +184,19 @@ def watch_health(server: Server, stop: threading.Event) -> list[float]:
     return taken
 
 
-def told(name: str, rows: list[tuple], seconds: float) -> str:
-    """A line of the table."""
+def told(name: str, work, *arguments) -> tuple[str, list[tuple]]:
+    """A line of the table about `work(*arguments)`, and its rows; the rate counts until the last answer."""
+    started = time.perf_counter()
+    rows = work(*arguments)
+    seconds = time.perf_counter() - started
     good = [row[1] for row in rows if row[2]]
     shed = sum(row[0] in ("429", "RESOURCE_EXHAUSTED") for row in rows)
     wrong = sum(row[2] == 0 for row in rows)
     p50, p99 = (1000 * np.quantile(good, [0.5, 0.99])) if good else (np.nan, np.nan)
     failed = len(rows) - len(good) - shed - wrong
-    return f"| {name} | {len(good) / seconds:.1f} | {p50:.0f} | {p99:.0f} | {len(good)} | {shed} | {failed} | {wrong} |"
+    line = f"| {name} | {len(good) / seconds:.1f} | {p50:.0f} | {p99:.0f} | {len(good)} | {shed} | {failed} | {wrong} |"
+    print(line, dict(Counter(row[0] for row in rows)), file=sys.stderr, flush=True)
+    return line, rows
 
 
 def measure(work_dir: Path, seconds: float) -> None:
@@ -203,27 +206,24 @@ def measure(work_dir: Path, seconds: float) -> None:
     for protocol in ("REST", "gRPC"):
         client = Client(protocol, server, work_dir)
         closed_loop(client, 3, 4)
-        rows = closed_loop(client, seconds, 4)
+        line, rows = told(f"{protocol}, four clients that wait for their answers", closed_loop, client, seconds, 4)
+        lines.append(line)
         rate = len(rows) / seconds
-        lines.append(told(f"{protocol}, four clients that wait for their answers", rows, seconds))
         for load in (0.5, 1.0):
-            rows = open_loop(client, seconds, load * rate)
-            lines.append(told(f"{protocol}, {100 * load:.0f} % of that", rows, seconds))
+            lines.append(told(f"{protocol}, {100 * load:.0f} % of that", open_loop, client, seconds, load * rate)[0])
         stop = threading.Event()
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
             watched = pool.submit(watch_health, server, stop)
-            rows = open_loop(client, seconds, 3 * rate)
+            lines.append(told(f"{protocol}, 300 %", open_loop, client, seconds, 3 * rate)[0])
             stop.set()
             health += watched.result()
-        lines.append(told(f"{protocol}, 300 %", rows, seconds))
-        print(lines[-1], dict(Counter(row[0] for row in rows)), file=sys.stderr, flush=True)
 
     def publish() -> None:
         shutil.copytree(work_dir / "made" / "2", server.push_dir / ".tmp-2")
         os.rename(server.push_dir / ".tmp-2", server.push_dir / "2")
 
-    rows = open_loop(client, seconds, 0.5 * rate, publish)
-    lines.append(told("gRPC, 50 %, version 2 published midway", rows, seconds))
+    line, rows = told("gRPC, 50 %, version 2 published midway", open_loop, client, seconds, 0.5 * rate, publish)
+    lines.append(line)
     versions = Counter(row[2] for row in rows)
     memory = server.memory()
     print("| load | answers/s | p50, ms | p99, ms | right | shed | failed | wrong |\n|---|---|---|---|---|---|---|---|")
