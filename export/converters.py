@@ -6,12 +6,13 @@ out-of-distribution score are left out (strings, and a search that ONNX lacks).
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from bitkeras.errors import UserError
 from export.engines import ENGINES, NUMBERS, Engine, is_installed
@@ -32,14 +33,23 @@ class PixelsToNumbers(tf.Module):
     def __init__(self, folder: str | Path):
         """Loads `folder`."""
         super().__init__(name="numbers")
-        self._loaded = tf.saved_model.load(str(folder))
-        pixels = self._loaded.signatures["pixels"]
+        loaded = tf.saved_model.load(str(folder))
+        pixels = loaded.signatures["pixels"]
         self.spec = tf.TensorSpec(pixels.structured_input_signature[1]["images"].shape, tf.float32, name="images")
+
+        names = [name for name in NUMBERS if name in pixels.structured_outputs]
+
+        @tf.function(input_signature=[self.spec], autograph=False)
+        def answer(images):
+            answered = pixels(images=images)
+            return [answered[name] for name in names]
+
+        # tf2onnx takes captured constants, of which a frozen model has some, for inputs.
+        frozen = convert_variables_to_constants_v2(answer.get_concrete_function())
 
         @tf.function(input_signature=[self.spec], autograph=False)
         def numbers(images):
-            answer = pixels(images=images)
-            return {name: answer[name] for name in NUMBERS if name in answer}
+            return dict(zip(names, tf.nest.flatten(frozen(images))))
 
         self.numbers = numbers
 
@@ -75,43 +85,35 @@ CONVERTERS: dict[str, Callable] = {"onnx": to_onnx, "openvino": to_openvino, "tf
 FILES = {"onnx": "model.onnx", "openvino": "model.xml", "tflite": "model.tflite"}
 # Format -> the engine that runs it, and what both need beyond what bitkeras is installed with.
 ENGINE_OF = {"onnx": "onnxruntime", "openvino": "openvino", "tflite": "tflite"}
-MODULES = {"onnx": ("tf2onnx", "onnx", "onnxruntime"), "openvino": ("openvino",), "tflite": ()}
+NEEDED = {"onnx": ("tf2onnx", "onnx", "onnxruntime"), "openvino": ("openvino",), "tflite": ()}
 
 
 def missing_modules(name: str) -> list[str]:
     """Modules that the format `name` needs and that are not installed."""
-    return [module for module in MODULES[name] if not is_installed(module)]
+    return [module for module in NEEDED[name] if not is_installed(module)]
 
 
-def parse_formats(text: str) -> list[str]:
-    """`onnx,tflite` -> formats.
-
-    Raises:
-      UserError: an unknown one, or one whose packages are not installed.
-    """
-    names = [name.strip() for name in text.split(",") if name.strip()]
+def require_formats(names: Sequence[str]) -> None:
+    """UserError for an unknown format, and for one whose packages are not installed."""
     for name in names:
         if name not in CONVERTERS:
             raise UserError(f"There is no format {name!r}; pass some of {', '.join(CONVERTERS)}.")
         if missing_modules(name):
             missing = ", ".join(missing_modules(name))
             raise UserError(f"The format {name} needs {missing}; install them: pip install 'bitkeras[convert]'.")
-    return list(dict.fromkeys(names))
 
 
 def convert(model: PixelsToNumbers, name: str, folder: Path) -> Path:
     """Writes the format `name` into `folder`, and returns its file."""
-    import tempfile
-
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="bitkeras-convert-") as scratch:
         CONVERTERS[name](model, folder / FILES[name], Path(scratch) / "numbers")
     return folder / FILES[name]
 
 
-def load_converted(name: str, path: Path) -> Engine:
-    """What runs the file of the format `name`, with all cores."""
-    return ENGINES[ENGINE_OF[name]](path, os.cpu_count() or 1)
+def load_converted(name: str, path: Path, *, num_threads: int) -> Engine:
+    """What runs the file of the format `name`."""
+    return ENGINES[ENGINE_OF[name]](path, num_threads)
 
 
 def largest_difference(engine: Engine, reference: Engine, images: np.ndarray) -> float:

@@ -1,6 +1,6 @@
 """Engines that run a pushed model or what it was converted to: prepared images in, numbers out.
 
-`python -m export.engines ENGINE PATH THREADS SIDE BATCH...` is a process that `bitkeras benchmark --what=serving` times.
+`python -m export.engines ENGINE PATH THREADS SIDE BATCH...` is what `bitkeras benchmark --what=serving` times.
 TensorFlow is imported by the engines that need it alone, so that its threads do not stand beside another's.
 """
 

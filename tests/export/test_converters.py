@@ -10,7 +10,7 @@ from test_folding import SIZE, build_bit, build_bit_servable
 
 from bitkeras.errors import UserError
 from export import converters
-from export.converters import PixelsToNumbers, convert, largest_difference, load_converted, parse_formats
+from export.converters import PixelsToNumbers, convert, largest_difference, load_converted, require_formats
 from export.engines import ENGINES
 from export.signatures import pixels as pixels_signature
 
@@ -35,7 +35,7 @@ def test_a_converted_model_answers_alike_for_any_batch_size(saved, tmp_path, nam
     if converters.missing_modules(name):
         pytest.skip(f"not installed: {', '.join(converters.missing_modules(name))}")
     path = convert(PixelsToNumbers(saved), name, tmp_path)
-    engine, reference = load_converted(name, path), ENGINES["tensorflow"](saved, 0)
+    engine, reference = load_converted(name, path, num_threads=2), ENGINES["tensorflow"](saved, 0)
     for batch_size in (3, 1):
         images = pixels(batch_size, SIZE)
         assert engine(images)["probabilities"].shape == (batch_size, 2)
@@ -54,15 +54,15 @@ def test_differences_are_relative_and_nothing_hides_in_them():
 
 
 def test_formats_are_told_apart(monkeypatch):
-    assert parse_formats("") == [] and parse_formats("tflite, tflite") == ["tflite"]
+    require_formats(["tflite"])
     with pytest.raises(UserError, match="no format 'coreml'; pass some of onnx, openvino, tflite"):
-        parse_formats("coreml")
+        require_formats(["coreml"])
     monkeypatch.setattr(converters, "is_installed", lambda module: module != "tf2onnx")
     with pytest.raises(UserError, match=r"onnx needs tf2onnx; install them: pip install 'bitkeras\[convert\]'"):
-        parse_formats("tflite,onnx")
+        require_formats(["tflite", "onnx"])
 
 
 def test_the_shared_small_model_is_converted_by_what_tensorflow_brings(pushed, tmp_path):
     path = convert(PixelsToNumbers(pushed), "tflite", tmp_path)
-    engine, reference = load_converted("tflite", path), ENGINES["tensorflow"](pushed, 0)
+    engine, reference = load_converted("tflite", path, num_threads=2), ENGINES["tensorflow"](pushed, 0)
     assert largest_difference(engine, reference, pixels(2, IMAGE_SIZE)) < 1e-5
