@@ -4,8 +4,8 @@
 one compiled training step on a batch in memory, the training loop on that batch, and the loop on the real pipeline.
 --what=views: the views that one core makes of the same JPEGs by our pipeline, by keras-cv's layers and, with
 --peer_python, by torchvision as lightly ships it; --turns and --steps count, and of the others those of the data.
---what=serving: what --model, or random weights of --backbone, --norm, --stem and --image_size, takes in TensorFlow as it
-is pushed, frozen and in bfloat16, and in the engines of the extra `convert`; no data is needed.
+--what=serving: what --model, or random weights of --backbone, --norm, --stem and --image_size, takes in TensorFlow as
+it is pushed, frozen and in bfloat16, and in the engines of the extra `convert`; no data is needed.
 Nothing is kept; --output writes the numbers.
 """
 
@@ -26,6 +26,7 @@ from bitkeras.callbacks import LossGuard, Throughput
 from bitkeras.data import DATASETS, ImageSource
 from bitkeras.data.augment import VIEW_POLICIES
 from bitkeras.data.batches import naming_bad_images, num_steps_per_epoch, view_batches
+from bitkeras.errors import UserError
 from bitkeras.files import written_atomically
 from bitkeras.precision import precision_policy
 from pipelines import runtime, serving_rates, view_rates
@@ -36,7 +37,7 @@ from pipelines.trainers import build_trainer, define_method_flags, settled_metho
 
 FLAGS = CommandFlags()
 FLAGS.choice("what", "training", ["training", "views", "serving"], "What is measured.")
-runtime.define_data_flags(FLAGS, DATASETS)
+runtime.define_data_flags(FLAGS, DATASETS, required=False)
 FLAGS.choice("backbone", "R50x1", BACKBONES, "Depth and width of the BiT network.")
 FLAGS.choice("norm", "batch", NORMS, "batch: the seed paper's network; group: BiT's own.")
 FLAGS.choice("stem", "imagenet", STEMS, "imagenet: 7x7/2 and max-pool; cifar: 3x3/1.")
@@ -60,6 +61,8 @@ _READY = 4
 def main(_) -> None:
     """Flags become plain arguments."""
     config = FLAGS.values(without=["output"])
+    if config["what"] != "serving" and config["data_dir"] is None:
+        raise UserError(f"--data_dir must be given: --what={config['what']} works on images.")
     if config["what"] == "serving":
         numbers = {"serving": serving_rates.compare(config)}
         told = serving_rates.lines(numbers["serving"])

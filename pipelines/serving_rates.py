@@ -16,7 +16,6 @@ import tensorflow as tf
 
 from bitkeras.errors import UserError
 from bitkeras.evaluation.novelty import MAX_REFERENCES, Familiar
-from export import engines
 from export.converters import ENGINE_OF, PixelsToNumbers, convert, missing_modules
 from export.servable import Servable
 from export.signatures import pixels
