@@ -8,6 +8,9 @@ import tensorflow as tf
 from bitkeras.backbones.layers import StandardizedConv2D, standardize_kernel
 
 PRECISIONS = ("float32", "bfloat16")
+# TensorFlow (2.15, oneDNN) computes an addition together with the convolution before it only where that has a bias, and
+# drops one of zeros. This one is lost in rounding.
+_LOST_BIAS = 1e-30
 
 
 def rebuild_for_serving(
@@ -18,16 +21,23 @@ def rebuild_for_serving(
     Args:
       encoder: functional Keras model that computes in float32.
       fold_norms: put batch norm into the convolution before it, where there is one. Of BiT's units these are `b_norm`
-        and `c_norm`; `a_norm` follows an addition, whose sum the shortcut needs too.
+        and `c_norm`; `a_norm` follows an addition, whose sum the shortcut needs too. Convolutions before an addition
+        get a bias that changes nothing, but lets TensorFlow compute the two as one.
       precision: of `PRECISIONS`; "bfloat16" computes in it and keeps kernels in it; features stay float32.
 
     Returns:
       A functional model with the same names of layers; a norm that was folded passes on what it gets.
     """
     norms = _foldable_norms(encoder) if fold_norms else {}
-    if not norms and precision == "float32" and not any(isinstance(x, StandardizedConv2D) for x in encoder.layers):
+    added = {layer.name for layer in encoder.layers if _is_only_added(layer)} if fold_norms else set()
+    if (
+        not norms
+        and not added
+        and precision == "float32"
+        and not any(isinstance(x, StandardizedConv2D) for x in encoder.layers)
+    ):
         return encoder
-    return _rebuilt(encoder, norms, precision=precision)
+    return _rebuilt(encoder, norms, added, precision=precision)
 
 
 def _foldable_norms(encoder) -> dict[str, tf.keras.layers.BatchNormalization]:
@@ -41,6 +51,10 @@ def _foldable_norms(encoder) -> dict[str, tf.keras.layers.BatchNormalization]:
     return found
 
 
+def _is_only_added(layer) -> bool:
+    return _is_foldable(layer) and isinstance(layer.outbound_nodes[0].outbound_layer, tf.keras.layers.Add)
+
+
 def _is_foldable(layer) -> bool:
     return (
         type(layer) in (tf.keras.layers.Conv2D, StandardizedConv2D)
@@ -50,22 +64,25 @@ def _is_foldable(layer) -> bool:
     )
 
 
-def _rebuilt(encoder, norms: dict, *, precision: str) -> tf.keras.Model:
+def _rebuilt(encoder, norms: dict, added: set[str], *, precision: str) -> tf.keras.Model:
     gone = {norm.name for norm in norms.values()}
 
     def copy(layer):
         config = {**layer.get_config(), "dtype": _policy(layer, precision)}
         if layer.name in gone:
             return tf.keras.layers.Activation("linear", name=layer.name, dtype=config["dtype"])
-        if isinstance(layer, StandardizedConv2D) or layer.name in norms:
-            config["use_bias"] = layer.use_bias or layer.name in norms
+        if isinstance(layer, (tf.keras.layers.Conv2D, StandardizedConv2D)):
+            config["use_bias"] = layer.use_bias or layer.name in norms or layer.name in added
             return tf.keras.layers.Conv2D.from_config(config)
         return type(layer).from_config(config)
 
     model = tf.keras.models.clone_model(encoder, clone_function=copy)
     for layer in encoder.layers:
         if layer.name not in gone:
-            model.get_layer(layer.name).set_weights(_weights(layer, norms.get(layer.name)))
+            weights = _weights(layer, norms.get(layer.name))
+            if layer.name in added and not layer.use_bias:
+                weights.append(np.full(layer.filters, _LOST_BIAS))
+            model.get_layer(layer.name).set_weights(weights)
     return model
 
 

@@ -170,8 +170,13 @@ def _frozen(encoder: tf.keras.Model, spec: tf.TensorSpec):
             f"The encoder has {num_bytes / 1e9:.2f} GB of weights; constants must stay below "
             f"{MAX_FROZEN_BYTES / 1e9:g} GB, so push it without --freeze."
         )
-    function = tf.function(functools.partial(encoder, training=False), autograph=False)
-    frozen = convert_variables_to_constants_v2(function.get_concrete_function(spec))
+
+    @tf.function(input_signature=[spec], autograph=False)
+    def encode(images):
+        # A Session forgets the shape of what it is fed, and without it an addition is not joined to its convolution.
+        return encoder(tf.reshape(images, [-1, *spec.shape[1:]]), training=False)
+
+    frozen = convert_variables_to_constants_v2(encode.get_concrete_function())
 
     def run(images: tf.Tensor) -> tf.Tensor:
         return tf.nest.flatten(frozen(images))[0]

@@ -17,6 +17,7 @@ from export import servable as servable_module
 from export.folding import rebuild_for_serving
 from export.push import write_model
 from export.servable import Servable
+from export.signatures import SIGNATURES
 from export.validation import ValidationError, expected_answer, validate
 
 SIZE, CLASSES = 32, ("mel", "nv")
@@ -134,6 +135,25 @@ def test_a_frozen_servable_has_constants_and_answers_alike(norm, pixels):
     for name in ("embedding", "probabilities"):
         assert distance(answer[name], wanted[name]) < 1e-5
     assert frozen.answer(pixels[:0])["embedding"].shape == [0, 512]
+
+
+def test_a_session_joins_additions_norms_and_activations_to_the_convolutions(tmp_path, pixels):
+    """What remains of its own: the norm and the activation behind an addition, and the two layers behind the root."""
+    servable = build_bit_servable(freeze=True)
+    signatures = {"pixels": SIGNATURES["pixels"](servable).get_concrete_function()}
+    tf.saved_model.save(servable, str(tmp_path), signatures=signatures)
+    metadata = tf.compat.v1.RunMetadata()
+    with tf.compat.v1.Session(graph=tf.Graph()) as session:
+        signature = tf.compat.v1.saved_model.load(session, ["serve"], str(tmp_path)).signature_def["pixels"]
+        options = tf.compat.v1.RunOptions(output_partition_graphs=True)
+        fed = {signature.inputs["images"].name: pixels}
+        session.run(signature.outputs["embedding"].name, fed, options=options, run_metadata=metadata)
+    ops = collections.Counter(node.op for graph in metadata.partition_graphs for node in graph.node)
+    if not any(op.startswith("_Mkl") for op in ops):
+        pytest.skip("TensorFlow computes without oneDNN here")
+    convolutions = sum(count for op, count in ops.items() if "Conv2D" in op)
+    assert convolutions == sum(isinstance(layer, tf.keras.layers.Conv2D) for layer in servable.encoder.layers)
+    assert not {"Relu", "BiasAdd", "AddV2", "_MklNativeFusedBatchNormV3", "ReadVariableOp"} & set(ops)
 
 
 def test_an_encoder_that_no_file_could_hold_is_refused(monkeypatch):
