@@ -12,8 +12,8 @@ trap 'rm -rf "$scratch"' EXIT
 for version in 3.9 3.10 3.11; do
     # uv prefers the versions it finds in its output file, so an unchanged setup.py gives an unchanged result.
     grep -v '^#' constraints.txt > "$scratch/$version" || true
-    uv pip compile setup.py --extra gpu --extra dev --output-file "$scratch/$version" --python-version "$version" \
-        --python-platform x86_64-manylinux_2_28 --no-annotate --no-header --quiet "$@"
+    uv pip compile setup.py --extra gpu --extra dev --extra convert --output-file "$scratch/$version" \
+        --python-version "$version" --python-platform x86_64-manylinux_2_28 --no-annotate --no-header --quiet "$@"
 done
 
 # One line a version: without a marker where all three interpreters share it, else with the interpreters it is for.

@@ -18,6 +18,10 @@ def read_version():
 BEAM = ["apache-beam>=2.69,<2.73"]
 # pydicom 3, which decodes single frames, is for Python 3.10 and later.
 DICOM = ["pydicom>=3,<4; python_version >= '3.10'", "imagecodecs; python_version >= '3.10'"]
+# onnx 1.19 needs a newer ml-dtypes than TensorFlow 2.15 allows, and does not say so; 1.18 needs protobuf 4.25, which
+# the TFX libraries for Python 3.9 and 3.10 do not take, so that there is only OpenVINO there.
+ONNX = ["tf2onnx>=1.17", "onnx==1.18.0", "onnxruntime"]
+CONVERT = [*(f"{name}; python_version >= '3.11'" for name in ONNX), "openvino; python_version >= '3.10'"]
 # 2.15.1 is the one for TensorFlow 2.15; it names the distribution `tensorflow`, not tensorflow-cpu.
 SERVE = ["tensorflow-serving-api==2.15.1", "grpcio"]
 
@@ -59,6 +63,7 @@ setup(
         "beam": BEAM,
         "dicom": DICOM,
         "serve": SERVE,
+        "convert": CONVERT,
         "dev": ["pytest", "pytest-timeout", "pytest-xdist", "ruff", *BEAM, *DICOM, *SERVE],
     },
     entry_points={"console_scripts": ["bitkeras = pipelines.cli:main"]},

@@ -23,7 +23,7 @@ MANIFEST = Path("assets.extra", "export_manifest.json")
 MODEL_CARD = Path("assets.extra", "model_card.md")
 # What the export itself knows of a model.
 FACTS = ("class_names", "image_size", "num_features", "preprocessing", "signatures", "signature_def_hash")
-FACTS += ("has_warmup", "tensorflow")
+FACTS += ("has_warmup", "tensorflow", "is_frozen", "serve_precision")
 PREPROCESSING = (
     "decoded as a viewer shows it (Exif orientation, transparency on white, CMYK), squeezed to {size}x{size} px by an "
     "antialiased triangle filter, scaled to [-1, 1]; done inside the model"
@@ -98,6 +98,8 @@ def write_model(servable: Servable, folder: Path, *, images: Sequence[bytes]) ->
         "signature_def_hash": str(tf.saved_model.experimental.read_fingerprint(str(folder)).signature_def_hash),
         "has_warmup": warmed_up,
         "tensorflow": tf.__version__,
+        "is_frozen": servable.is_frozen,
+        "serve_precision": servable.precision,
     }
 
 

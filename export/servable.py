@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
+from bitkeras.errors import UserError
 from bitkeras.evaluation.novelty import NUM_NEIGHBOURS, Familiar
+from export.folding import rebuild_for_serving
 
 TOP = 5
+# protobuf's limit for a file is 2 GiB, and constants lie in saved_model.pb with everything else.
+MAX_FROZEN_BYTES = 1_900_000_000
 
 
 class Servable(tf.Module):
     """What is served: pixels -> embedding -> class probabilities, and how unlike the known images they are.
 
-    It shares the encoder's variables and copies the rest. The signatures around it are in `export.signatures`;
-    `__call__` is what `hub.KerasLayer(version_dir)` runs, frozen or, with `trainable=True`, fine-tuned: gradients reach
-    the encoder, whose batch norm keeps its statistics.
+    It shares the encoder's variables and copies the rest; an encoder that standardises its kernels is copied with
+    kernels that are standardised for good. The signatures around it are in `export.signatures`; `__call__` is what
+    `hub.KerasLayer(version_dir)` runs, as it is or, with `trainable=True`, fine-tuned: gradients reach the encoder,
+    whose batch norm keeps its statistics.
 
     Attributes:
       class_names: K unique names, in the order of the probabilities; empty for an encoder alone.
       image_size: S, the side in pixels every image is resized to.
       num_features: D.
+      is_frozen: it consists of constants, and tensorflow_hub finds nothing to train.
+      precision: what the encoder computes in, "float32" or "bfloat16"; what it returns is float32.
       variables, trainable_variables: the encoder's, as tensorflow_hub looks for them.
     """
 
@@ -39,6 +48,8 @@ class Servable(tf.Module):
         familiar: Familiar,
         class_names: Sequence[str] = (),
         image_size: int,
+        freeze: bool = False,
+        precision: str = "float32",
     ):
         """Check that the parts fit and trace `__call__` for any batch size.
 
@@ -49,33 +60,45 @@ class Servable(tf.Module):
           familiar: features of known images.
           class_names: K names in label order.
           image_size: S, pixels.
+          freeze: constants in place of variables, and batch norm folded into the convolutions before it.
+          precision: of `export.folding.PRECISIONS`.
 
         Raises:
           ValueError: the encoder does not compute in float32, or the shapes or names do not fit.
+          UserError: the encoder is too large to be frozen.
         """
         super().__init__(name="servable")
         _require_float32(encoder)
         _require_encoder(encoder, familiar, image_size)
         self.class_names = tuple(str(name) for name in class_names)
         self.image_size = int(image_size)
+        self.is_frozen, self.precision = bool(freeze), precision
         self.num_features = encoder.output_shape[-1]
         # Variables, not the model: a ResNet50V2 is then written in 3 s with 4 functions instead of 11 s with 729,
         # and the Session loader (the path of TF Serving) needs 0.7 s instead of 2.4 s.
-        self.variables = list(encoder.variables)
-        self.trainable_variables = list(encoder.trainable_variables)
-        self.references = _constant(familiar.references, "references")
-        self.distances = _constant(familiar.distances, "distances")
+        served = rebuild_for_serving(encoder, fold_norms=freeze, precision=precision)
+        keep = _variable
+        if freeze:
+            keep = _constant
+        else:
+            self.variables = list(served.variables)
+            # A step of training is lost in bfloat16.
+            self.trainable_variables = list(served.trainable_variables) if precision == "float32" else []
+        self.references = keep(familiar.references, "references")
+        self.distances = keep(familiar.distances, "distances")
         if self.class_names or head_kernel is not None:
             kernel, bias = np.asarray(head_kernel, np.float32), np.asarray(head_bias, np.float32)
             _require_head(encoder, kernel, bias, class_names)
-            self.head_kernel, self.head_bias = _constant(kernel, "head_kernel"), _constant(bias, "head_bias")
+            self.head_kernel, self.head_bias = keep(kernel, "head_kernel"), keep(bias, "head_bias")
         # A closure is invisible to the object tracking of tf.Module; an attribute would bring the model back in.
         self._get_encoder = lambda: encoder
+        run = _frozen(served, self.pixels_spec) if freeze else functools.partial(served, training=False)
+        self._run = lambda images: run(images)
         self.__call__.get_concrete_function(self.pixels_spec)
 
     @property
     def encoder(self) -> tf.keras.Model:
-        """The Keras model itself, for comparisons."""
+        """The Keras model as it was given, for comparisons."""
         return self._get_encoder()
 
     @property
@@ -86,7 +109,7 @@ class Servable(tf.Module):
     @tf.function(autograph=False)
     def __call__(self, images: tf.Tensor) -> tf.Tensor:
         """float32 [B, S, S, 3] in [-1, 1] -> embedding, float32 [B, D]."""
-        return self.encoder(images, training=False)
+        return self._run(images)
 
     def embed(self, images: tf.Tensor) -> tf.Tensor:
         """float32 [B, S, S, 3] in [-1, 1] -> embedding, float32 [B, D]; B may be 0."""
@@ -131,8 +154,34 @@ class Servable(tf.Module):
         }
 
 
-def _constant(values: np.ndarray, name: str) -> tf.Variable:
+def _variable(values: np.ndarray, name: str) -> tf.Variable:
     return tf.Variable(np.asarray(values, np.float32), trainable=False, name=name)
+
+
+def _constant(values: np.ndarray, name: str) -> tf.Tensor:
+    return tf.constant(np.asarray(values, np.float32), name=name)
+
+
+def _frozen(encoder: tf.keras.Model, spec: tf.TensorSpec):
+    """The encoder as a function with constants; every signature calls the same one, so they are written once."""
+    num_bytes = sum(variable.shape.num_elements() * variable.dtype.size for variable in encoder.variables)
+    if num_bytes > MAX_FROZEN_BYTES:
+        raise UserError(
+            f"The encoder has {num_bytes / 1e9:.2f} GB of weights; constants must stay below "
+            f"{MAX_FROZEN_BYTES / 1e9:g} GB, so push it without --freeze."
+        )
+
+    @tf.function(input_signature=[spec], autograph=False)
+    def encode(images):
+        # A Session forgets the shape of what it is fed, and without it an addition is not joined to its convolution.
+        return encoder(tf.reshape(images, [-1, *spec.shape[1:]]), training=False)
+
+    frozen = convert_variables_to_constants_v2(encode.get_concrete_function())
+
+    def run(images: tf.Tensor) -> tf.Tensor:
+        return tf.nest.flatten(frozen(images))[0]
+
+    return run
 
 
 def _never_empty(images: tf.Tensor) -> tf.Tensor:

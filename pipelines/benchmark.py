@@ -4,6 +4,8 @@
 one compiled training step on a batch in memory, the training loop on that batch, and the loop on the real pipeline.
 --what=views: the views that one core makes of the same JPEGs by our pipeline, by keras-cv's layers and, with
 --peer_python, by torchvision as lightly ships it; --turns and --steps count, and of the others those of the data.
+--what=serving: what --model, or random weights of --backbone, --norm, --stem and --image_size, takes in TensorFlow as
+it is pushed, frozen and in bfloat16, and in the engines of the extra `convert`; no data is needed.
 Nothing is kept; --output writes the numbers.
 """
 
@@ -24,17 +26,18 @@ from bitkeras.callbacks import LossGuard, Throughput
 from bitkeras.data import DATASETS, ImageSource
 from bitkeras.data.augment import VIEW_POLICIES
 from bitkeras.data.batches import naming_bad_images, num_steps_per_epoch, view_batches
+from bitkeras.errors import UserError
 from bitkeras.files import written_atomically
 from bitkeras.precision import precision_policy
-from pipelines import runtime, view_rates
+from pipelines import runtime, serving_rates, view_rates
 from pipelines.command_flags import CommandFlags
 from pipelines.encoders import build_encoder
 from pipelines.runtime import say
 from pipelines.trainers import build_trainer, define_method_flags, settled_method
 
 FLAGS = CommandFlags()
-FLAGS.choice("what", "training", ["training", "views"], "What is measured.")
-runtime.define_data_flags(FLAGS, DATASETS)
+FLAGS.choice("what", "training", ["training", "views", "serving"], "What is measured.")
+runtime.define_data_flags(FLAGS, DATASETS, required=False)
 FLAGS.choice("backbone", "R50x1", BACKBONES, "Depth and width of the BiT network.")
 FLAGS.choice("norm", "batch", NORMS, "batch: the seed paper's network; group: BiT's own.")
 FLAGS.choice("stem", "imagenet", STEMS, "imagenet: 7x7/2 and max-pool; cifar: 3x3/1.")
@@ -46,6 +49,9 @@ FLAGS.choice("precision", "auto", runtime.PRECISIONS, "auto: a mixed one where t
 FLAGS.integer("steps", 10, "Steps of each turn.", at_least=2)
 FLAGS.integer("turns", 5, "Turns of each; what is told is the median.", at_least=1)
 FLAGS.text("peer_python", None, "Of --what=views: Python of an environment with torch, torchvision and lightly.")
+FLAGS.text("model", None, "Of --what=serving: a version that was pushed; none: random weights.")
+FLAGS.text("serving_batches", "1,16", "Of --what=serving: images a request.")
+FLAGS.integer("num_threads", 2, "Of --what=serving: threads of each engine.", at_least=1)
 FLAGS.text("output", None, "A JSON file for the numbers.")
 
 # Batches that lie ready while others have their turn.
@@ -55,7 +61,12 @@ _READY = 4
 def main(_) -> None:
     """Flags become plain arguments."""
     config = FLAGS.values(without=["output"])
-    if config["what"] == "views":
+    if config["what"] != "serving" and config["data_dir"] is None:
+        raise UserError(f"--data_dir must be given: --what={config['what']} works on images.")
+    if config["what"] == "serving":
+        numbers = {"serving": serving_rates.compare(config)}
+        told = serving_rates.lines(numbers["serving"])
+    elif config["what"] == "views":
         numbers = {"views": benchmark_views(config)}
         told = view_rates.lines(numbers["views"])
     else:

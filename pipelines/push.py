@@ -21,11 +21,14 @@ from bitkeras.errors import Refused, UserError
 from bitkeras.evaluation.novelty import Familiar
 from bitkeras.runs import RunFolder
 from export.artifacts import Execution
+from export.folding import PRECISIONS
 from export.model_card import model_card
 from export.push import MANIFEST, export_model, full_disk_told, seal
 from export.servable import Servable
+from export.validation import tolerance_of
 from export.versions import latest_version, list_versions, prune, publish_copy, require_free, version_path
 from pipelines.command_flags import CommandFlags
+from pipelines.converting import convert_all, parse_formats
 from pipelines.gate import Candidate, Gate, evaluate, infra_verdict
 from pipelines.images import read_image
 from pipelines.probe import find_probed_split, probed_encoder_path, read_probed, require_finished
@@ -45,6 +48,20 @@ FLAGS.number("max_mb", None, "Of all files of the SavedModel; none: any.")
 FLAGS.switch("infra_validate", True, "Start a server on the model and ask it before it is published.")
 FLAGS.integer("keep", None, "Delete all but so many versions afterwards, the oldest first; none: none.", at_least=1)
 FLAGS.text("pipeline_root", None, "Where the TFX-style artifacts go; none: RUN_DIR/tfx.")
+FLAGS.switch(
+    "freeze",
+    False,
+    "Constants in place of variables, and batch norm folded into the convolutions before it: faster for single images. "
+    "hub.KerasLayer cannot fine-tune such a model, and an encoder of more than 1.9 GB is refused (protobuf's limit).",
+)
+FLAGS.choice(
+    "serve_precision",
+    "float32",
+    PRECISIONS,
+    "What the encoder computes in; answers are float32. bfloat16 is faster on processors that have it (AVX512-BF16, "
+    "AMX) and slower on others; what it costs in scores is in the gate, which asks the exported model.",
+)
+FLAGS.text("also", "", "Formats to convert to beside it, of onnx,openvino,tflite: in PIPELINE_ROOT/Converter.")
 
 _GATE = ("floors", "allow_loss", "max_latency_ms", "max_mb")
 
@@ -67,6 +84,9 @@ def push_run(
     infra_validate: bool,
     keep: int | None,
     pipeline_root: str | None,
+    freeze: bool,
+    serve_precision: str,
+    also: str,
 ) -> None:
     """Publishes encoder and probe of a run, if they pass `gate`.
 
@@ -75,6 +95,7 @@ def push_run(
       Refused: a line of the gate was not met.
     """
     config, probe_path = run.config(), run.path / name / "probe.npz"
+    formats = parse_formats(also, serve_precision)
     require_finished(run)
     if not (run.path / name / "report.md").exists():
         raise UserError(
@@ -83,7 +104,8 @@ def push_run(
         )
     encoder_path = probed_encoder_path(run, name)
     contents = {path.name: _sha256(path) for path in (encoder_path, probe_path)}
-    if already_pushed(push_dir, version, contents):
+    form = {"is_frozen": freeze, "serve_precision": serve_precision}
+    if already_pushed(push_dir, version, contents, form):
         say(f"{version_path(push_dir, version)} already holds this encoder and probe; nothing to do.")
         return
     if version is not None:
@@ -93,10 +115,13 @@ def push_run(
     source, _ = read_probed(run, results, options, data_dir or options["data_dir"])
     source, split = find_probed_split(run, results, source, options)
     test = split.indices("test")
-    servable = build_servable(encoder_path, probe_path)
+    servable = build_servable(encoder_path, probe_path, freeze=freeze, precision=serve_precision)
     execution = Execution(pipeline_root or run.path / "tfx")
     with full_disk_told(push_dir):
-        say(f"writing the SavedModel to {execution.model} and comparing it with Keras in a fresh process")
+        say(
+            f"writing the SavedModel to {execution.model} and comparing it with Keras in a fresh process, "
+            f"to {tolerance_of(servable):g}"
+        )
         images = [read_image(source, index) for index in test[:check_images]]
         facts = export_model(servable, execution.model, images=images)
         candidate = Candidate(execution.model, source, test)
@@ -120,6 +145,7 @@ def push_run(
             tell_verdicts([verdict])
             execution.bless_infra(verdict.passed, {"blessed": int(verdict.passed), "lines": [verdict.line]})
             require_passed([verdict], push_dir)
+        convert_all(execution, formats, images)
         published = publish_copy(execution.model, push_dir, version)
         execution.record_pushed(published)
     say(f"pushed {published}; ask it: bitkeras predict --push_dir={push_dir} IMAGE")
@@ -128,8 +154,10 @@ def push_run(
         say(f"deleted the versions {', '.join(map(str, pruned))}" if pruned else "no version was old enough to delete")
 
 
-def build_servable(encoder_path: Path, probe_path: Path) -> Servable:
-    """What is exported, from the files of a probe.
+def build_servable(
+    encoder_path: Path, probe_path: Path, *, freeze: bool = False, precision: str = "float32"
+) -> Servable:
+    """What is exported, from the files of a probe; `freeze` and `precision` are those of `Servable`.
 
     Raises:
       UserError: the probe is of a version of bitkeras that kept less of it.
@@ -147,6 +175,8 @@ def build_servable(encoder_path: Path, probe_path: Path) -> Servable:
             familiar=Familiar(probe["references"], probe["distances"]),
             class_names=[str(name) for name in probe["class_names"]],
             image_size=int(probe["image_size"]),
+            freeze=freeze,
+            precision=precision,
         )
 
 
@@ -176,12 +206,15 @@ def require_passed(verdicts, push_dir: str) -> None:
         raise Refused(f"The model was not published: {'; '.join(missed)}. {left.capitalize()} in {push_dir}.")
 
 
-def already_pushed(push_dir: str, version: int | None, contents: dict[str, str]) -> bool:
-    """True when `version`, or the latest for None, is there and was made from files of these sha256."""
+def already_pushed(push_dir: str, version: int | None, contents: dict[str, str], form: dict) -> bool:
+    """True when `version`, or the latest for None, is there and was made in this form from files of these sha256."""
     if (latest_version(push_dir) if version is None else version) not in list_versions(push_dir):
         return False
     manifest = version_path(push_dir, version) / MANIFEST
-    return manifest.is_file() and json.loads(manifest.read_text()).get("made_from_sha256") == contents
+    if not manifest.is_file():
+        return False
+    known = {"is_frozen": False, "serve_precision": "float32", **json.loads(manifest.read_text())}
+    return known.get("made_from_sha256") == contents and form.items() <= known.items()
 
 
 def _sha256(path: Path) -> str:

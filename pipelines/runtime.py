@@ -21,10 +21,10 @@ PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
 READER_OPTIONS = tuple(dict.fromkeys(option for options in OPTIONS.values() for option in options))
 
 
-def define_data_flags(flags: CommandFlags, datasets: Iterable[str]) -> None:
-    """--dataset, --data_dir and what some data sets can be told."""
+def define_data_flags(flags: CommandFlags, datasets: Iterable[str], *, required: bool = True) -> None:
+    """--dataset, --data_dir (which may be `required`) and what some data sets can be told."""
     flags.choice("dataset", "ham10000", datasets, "How the images lie on disk.")
-    flags.text("data_dir", None, "The folder of the images, or the file where all are in one.", required=True)
+    flags.text("data_dir", None, "The folder of the images, or the file where all are in one.", required=required)
     define_reader_flags(flags)
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from bitkeras.data import read_source
 from bitkeras.errors import UserError
-from pipelines import cli, view_rates
+from pipelines import cli, serving_rates, view_rates
 
 # Answers its Nth line with `first + N * step` seconds, and looks whether the makers that came before it are stopped.
 MAKER = """
@@ -164,3 +164,49 @@ def test_files_that_have_the_size_stay_as_they_are(tmp_path):
         view_rates.write_files(source, tmp_path / str(width), width=width, height=45, num_files=1)
         is_same = (tmp_path / str(width) / "00000.jpg").read_bytes() == source.read(0)
         assert is_same == (width == 60)
+
+
+def test_each_batch_size_gets_its_own_turns():
+    """An engine that answers with the number of its turn, of which the first is left out, as `take_turns` does."""
+    turns = list(range(1, 7))
+    assert serving_rates._by_batch(turns, [1, 16]) == {1: [2, 4, 6], 16: [1, 3, 5]}
+    assert serving_rates._by_batch(turns, [1, 8, 16]) == {1: [3, 6], 8: [1, 4], 16: [2, 5]}
+    assert serving_rates._by_batch(turns, [4]) == {4: turns}
+
+
+def test_times_are_held_against_onnxruntime():
+    seconds = {"TensorFlow, as pushed": {1: [0.03, 0.02, 0.09]}, "onnxruntime float32": {1: [0.02, 0.02, 0.01]}}
+    ours, reference = serving_rates._rows(seconds)
+    assert (ours["milliseconds"], ours["fastest_milliseconds"]) == (30, 20)
+    assert ours["to_onnxruntime"] == pytest.approx(1.5) and reference["to_onnxruntime"] == 1
+    assert serving_rates.lines([ours])[-1] == "| TensorFlow, as pushed | 1 | 30.0 | 20.0 | 33.3 | 1.50x |"
+    (alone,) = serving_rates._rows({"TensorFlow, as pushed": {16: [0.5]}})
+    assert alone["to_onnxruntime"] is None and alone["images_per_second"] == 32
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [("--serving_batches=1,x", "pass numbers of images from 1 on"), ("--model=nowhere", "holds no saved_model.pb")],
+)
+def test_what_cannot_be_served_is_refused_before_any_work(flag, message):
+    with pytest.raises(UserError, match=message):
+        cli.run("benchmark", ["--what=serving", flag])
+
+
+def test_images_are_asked_for_where_they_are_needed():
+    with pytest.raises(UserError, match="--data_dir must be given: --what=training works on images"):
+        cli.run("benchmark", [])
+
+
+@pytest.mark.slow
+def test_serving_is_measured_in_every_engine_that_is_there(tmp_path, capsys):
+    flags = ["--what=serving", "--backbone=R14x0.25", "--image_size=32", "--serving_batches=1,2", "--turns=1"]
+    cli.run("benchmark", [*flags, f"--output={tmp_path / 'numbers.json'}"])
+    rows = json.loads((tmp_path / "numbers.json").read_text())["serving"]
+    told = capsys.readouterr().out
+    # TensorFlow brings TFLite; the others are told where they are missing.
+    engines = {*serving_rates.FORMS, "TFLite float32"}
+    engines |= {label for label, (_, name) in serving_rates.OTHERS.items() if f"without {name}:" not in told}
+    assert {(row["engine"], row["batch_size"]) for row in rows} == {(name, size) for name in engines for size in (1, 2)}
+    assert all(0 < row["fastest_milliseconds"] <= row["milliseconds"] for row in rows)
+    assert "| TensorFlow, frozen, bfloat16 | 2 | " in told
