@@ -63,7 +63,17 @@ def _confusion(card: Mapping) -> Table:
     for name, counts in zip(card["class_names"], card["confusion"]):
         whole = max(sum(counts), 1e-12)
         rows.append(
-            (Cell(name), *(Cell(f"{count:.4g}", count, mark=f"share-{round(10 * count / whole)}") for count in counts))
+            (
+                Cell(name),
+                *(
+                    Cell(
+                        f"{count:.4g}" if count == round(count) else f"{count:.1f}",
+                        count,
+                        mark=f"share-{round(10 * count / whole)}",
+                    )
+                    for count in counts
+                ),
+            )
         )
     caption = "Confusion matrix: rows are true classes, columns answers; mean counts over trials."
     return Table(caption, ("true class", *card["class_names"]), tuple(rows))

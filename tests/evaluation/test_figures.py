@@ -8,7 +8,7 @@ import pytest
 from made_content import made_content, score
 from PIL import Image
 
-from bitkeras.evaluation.figures.canvas import COLOURS, drawn, look, save, spread_apart
+from bitkeras.evaluation.figures.canvas import COLOURS, drawn, in_lines, look, save, spread_apart
 from bitkeras.evaluation.figures.catalogue import draw_figures
 from bitkeras.evaluation.figures.confusion import plot_confusion
 from bitkeras.evaluation.figures.training import curve
@@ -166,6 +166,26 @@ def test_labels_are_apart_in_order_and_inside(places):
     for one, at in zip(places, found):
         for other, place in zip(places, found):
             assert one >= other or at < place
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("short", ["short"]),
+        ("simsiam from random weights, 2 epochs", ["simsiam from random", "weights, 2 epochs"]),
+        ("x" * 30, ["x" * 20, "x" * 10]),
+        ("", [""]),
+    ],
+)
+def test_names_in_lines(name, lines):
+    assert in_lines(name, 20) == lines
+
+
+def test_of_long_names_both_ends_are_seen():
+    for length in range(41, 120):
+        lines = in_lines(("one " * 60)[: length - 4] + "last", 20)
+        assert len(lines) == 2 and all(len(line) <= 20 for line in lines)
+        assert lines[0].startswith("one one") and lines[1].endswith("last")
 
 
 def test_random_labels_are_apart():

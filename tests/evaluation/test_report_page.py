@@ -72,7 +72,8 @@ def test_text_has_contrast_in_both_schemes(browser, path):
       const paper = getComputedStyle(document.body).backgroundColor;
       document.querySelectorAll("details").forEach(d => d.open = true);
       const found = {};
-      for (const e of document.querySelectorAll("p, h1, h2, h3, dt, dd, li, a, th, td, td span, code, figcaption, button")) {
+      const texts = "p, h1, h2, h3, dt, dd, li, a, th, td, td span, code, figcaption, button";
+      for (const e of document.querySelectorAll(texts)) {
         if (!e.innerText?.trim() || e.className === "announced" || e.className === "skip") continue;
         const on = plain(behind(e), paper);
         found[[getComputedStyle(e).color, on]] ??= [plain(getComputedStyle(e).color, on), on, e.outerHTML.slice(0, 90)];
