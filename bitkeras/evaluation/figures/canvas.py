@@ -185,10 +185,13 @@ def name_rows(axes, names: Sequence[str], colours: Sequence[str]) -> None:
 
 def in_lines(name: str, length: int) -> list[str]:
     """`name` in one line, or in two; of what is longer the middle is left out, since names often differ at the end."""
-    if len(name) > 2 * length:
-        name = name[: length - 1].rstrip() + "… " + name[len(name) - length + 2 :].lstrip()
     lines = textwrap.wrap(name, length) or [""]
-    return [plain(line) for line in (lines if len(lines) <= 2 else [lines[0], name[-length + 1 :].lstrip()])]
+    if len(lines) > 2:
+        words, end = name.split(), ""
+        while words and len(words[-1]) + 1 + len(end) <= length - 2:
+            end = f"{words.pop()} {end}".strip()
+        lines = [lines[0], f"… {end or name[2 - length :]}"]
+    return [plain(line) for line in lines]
 
 
 def _write(axes, lines: Sequence[str], place: tuple, offset: float, where, **style) -> None:

@@ -69,13 +69,17 @@ def _scores(content: Mapping, looks: Mapping[str, Look], folder: Path) -> Iterat
         return
     plot_scores(arms, looks, folder, chance=content.get("chance_level"))
     ranked = sorted(arms, key=value_of, reverse=True)
+    marks = ["a filled mark is the linear classifier, the bar its 95 % interval for other test images of the same kind"]
+    marks += ["short strokes are single seeds"] if any(arm.get("num_runs", 1) > 1 for arm in arms) else []
+    marks += ["open circles nearest neighbours"] if any(arm["scores"].get(KNN[0]) for arm in arms) else []
+    marks += ["grey rows are what an encoder has to beat"] if any(arm.get("baseline") for arm in arms) else []
     yield Picture(
         "scores",
         "scores",
         "Test scores",
-        "Balanced accuracy, the mean over classes of the share that is found, on images that nothing was trained on. A "
-        "filled mark is the linear classifier, the bar its 95 % interval for other test images of the same kind; short "
-        "strokes are single seeds, open circles nearest neighbours. Grey rows are what an encoder has to beat.",
+        "Balanced accuracy, the mean over classes of the share that is found, on images that nothing was trained on: "
+        + "; ".join(marks)
+        + ".",
         "Dot plot of balanced accuracy: " + "; ".join(f"{arm['name']} {value_of(arm):.3f}" for arm in ranked) + ".",
     )
 
