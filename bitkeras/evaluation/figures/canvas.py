@@ -103,8 +103,11 @@ def plain(name: str) -> str:
 
 
 def shortened(name: str, length: int = 34) -> str:
-    """`name`, cut where a figure has no room for more."""
-    return plain(name if len(name) <= length else name[: length - 1].rstrip() + "…")
+    """`name`; where a figure has no room for more its middle is left out, since names often differ at the end."""
+    if len(name) <= length:
+        return plain(name)
+    end = (length - 1) // 2
+    return plain(name[: length - 1 - end].rstrip() + "…" + name[-end:].lstrip())
 
 
 def head(axes, title: str, unit: str) -> None:
