@@ -46,12 +46,12 @@ def plot_confusion(card: Mapping, folder: Path, name: str = "confusion") -> None
         _name_axes(axes, names)
         if len(names) <= MOST_NUMBERED:
             _number(axes, counts, shares)
-        bar = figure.colorbar(mesh, cax=figure.add_axes([0.2 + size / WIDTH + 0.045, 0.25 / high, 0.018, size / high]))
+        bar = figure.colorbar(mesh, cax=figure.add_axes([0.2 + size / WIDTH + 0.035, 0.25 / high, 0.018, size / high]))
         bar.outline.set_visible(False)
         bar.set_ticks([0, 0.25, 0.5, 0.75, 1], labels=["0", "25", "50", "75", "100 %"])
         bar.ax.grid(visible=False)
         bar.ax.annotate(
-            "share of the\ntrue class",
+            "share of\ntrue class",
             (0, 1),
             (0, 7),
             xycoords="axes fraction",
