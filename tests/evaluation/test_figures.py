@@ -134,6 +134,13 @@ def test_curves_of_few_and_many_epochs(tmp_path, epochs):
     assert (np.abs(pixels - wanted).max(axis=-1) < 12).sum() > 20
 
 
+def test_chance_is_that_of_the_images_of_the_curve(tmp_path):
+    rows = [{"epoch": epoch, "knn_balanced_accuracy": 0.4, "knn_chance": 0.25, "loss": 1.0} for epoch in range(3)]
+    arm = {"id": "a", "name": "only", "scores": {"balanced_accuracy": score(0.7)}, "curves": [rows]}
+    draw_figures({**CONTENT, "arms": [arm], "chance_level": 0.5}, tmp_path)
+    assert "chance 0.250" in words(tmp_path / "training.svg") and "chance 0.500" in words(tmp_path / "scores.svg")
+
+
 def test_a_curve_is_what_the_seeds_have():
     rows = [
         [{"epoch": 0, "x": 1.0}, {"epoch": 1, "x": None}],

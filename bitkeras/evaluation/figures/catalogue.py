@@ -104,7 +104,7 @@ def _training(content: Mapping, looks: Mapping[str, Look], folder: Path) -> Iter
     for name, panels, title, caption in kinds:
         arms = [arm for arm in content["arms"] if any(curve(arm, key) for key, *_ in panels)]
         if arms:
-            plot_training(arms, looks, folder, name, panels=panels, chance=content.get("chance_level"))
+            plot_training(arms, looks, folder, name, panels=panels)
             seeds = f" {_SEEDS}" if any(len(arm["curves"]) > 1 for arm in arms) else ""
             ends = "; ".join(filter(None, (_course(arm, panels[0]) for arm in arms)))
             shown = " and ".join(title.lower() for _, title, _ in panels)
@@ -122,7 +122,7 @@ def _collapse(content: Mapping, looks: Mapping[str, Look], folder: Path) -> Iter
     arms = [by_id[id] for id in wanted if id in by_id and curve(by_id[id], LOSS[0])]
     if len(arms) < 2:
         return
-    plot_collapse(arms, looks, folder, chance=content.get("chance_level"))
+    plot_collapse(arms, looks, folder)
     names = " against ".join(arm["name"] for arm in arms)
     yield Picture(
         "collapse",
