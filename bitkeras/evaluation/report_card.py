@@ -62,9 +62,8 @@ def _confusion(card: Mapping) -> Table:
     rows = []
     for name, counts in zip(card["class_names"], card["confusion"]):
         whole = max(sum(counts), 1e-12)
-        rows.append(
-            (Cell(name), *(Cell(f"{count:.4g}", count, mark=f"share-{round(10 * count / whole)}") for count in counts))
-        )
+        cells = (Cell(_count(count), count, mark=f"share-{round(10 * count / whole)}") for count in counts)
+        rows.append((Cell(name), *cells))
     caption = "Confusion matrix: rows are true classes, columns answers; mean counts over trials."
     return Table(caption, ("true class", *card["class_names"]), tuple(rows))
 
@@ -124,3 +123,8 @@ def _with_interval(score: Mapping) -> Cell:
         return Cell("")
     interval = f" ({score['interval'][0]:.2f}–{score['interval'][1]:.2f})" if score.get("interval") else ""
     return Cell(f"{score['value']:.3f}{interval}", score["value"])
+
+
+def _count(count: float) -> str:
+    # A mean over trials has decimals where these differ.
+    return f"{count:.0f}" if count == round(count) else f"{count:.1f}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from bitkeras.evaluation.figures.inline import inline_svg
@@ -170,7 +170,9 @@ def set_table(table: Table) -> Markup:
 
 def _heading(table: Table, place: int, numbers: Sequence[bool]) -> Markup:
     order = table.sorted_by[1] if table.sorted_by and table.sorted_by[0] == place else None
-    return tag("th", table.headings[place], scope="col", aria_sort=order, class_="number" if numbers[place] else None)
+    text = table.headings[place]
+    kind = " ".join(["number"] * numbers[place] + ["tight"] * (len(text) <= _TIGHT)) or None
+    return tag("th", text, scope="col", aria_sort=order, class_=kind)
 
 
 def _cell(cell: Cell, place: int, numbers: Sequence[bool]) -> Markup:
@@ -214,7 +216,11 @@ def _facts(facts: Mapping) -> list[Markup]:
 
 
 def _reproduce(content: Mapping, versions: Mapping[str, str]) -> list[Markup]:
-    found = [tag("pre", tag("code", line), class_="command", tabindex="0") for line in content.get("commands") or []]
+    # A flag stays in one piece where there is room for it.
+    commands = [
+        joined(_between(tag("span", word) for word in line.split(" "))) for line in content.get("commands") or []
+    ]
+    found = [tag("pre", tag("code", command), class_="command", tabindex="0") for command in commands]
     rows = {**versions, **({"commit": content["commit"]} if content.get("commit") else {})}
     told = [
         tag("div", tag("dt", name), tag("dd", tag("code", version)), class_="long" if name == "commit" else None)
@@ -226,6 +232,12 @@ def _reproduce(content: Mapping, versions: Mapping[str, str]) -> list[Markup]:
 def _bound(sentence: str) -> str:
     """`sentence` with no break between a number and its per cent sign."""
     return sentence.replace(" %", "\u00a0%")
+
+
+def _between(words: Iterable[Markup]) -> Iterator[str]:
+    """The words with a space between each and the next."""
+    for place, word in enumerate(words):
+        yield from (" ", word) if place else (word,)
 
 
 def _number(value) -> str:

@@ -48,7 +48,8 @@ def _result(content: Mapping, leader: Mapping | None) -> list[str]:
     told = [f"95 % interval {known}"] if known else []
     told += [f"{leader['num_runs']} seeds"] if leader.get("num_runs", 1) > 1 else []
     several = sum(not arm.get("baseline") for arm in ranked_arms(content)) > 1
-    verb = "leads with" if several else "reaches"
+    is_behind = any(arm.get("baseline") for arm in ranked_arms(content)[:1])
+    verb = "reaches" if not several else "is the best encoder, with" if is_behind else "leads with"
     behind = f" ({', '.join(told)})" if told else ""
     return [f"{leader['name']} {verb} a balanced accuracy of {score_of(leader)['value']:.3f}{behind}."]
 

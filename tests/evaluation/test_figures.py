@@ -8,7 +8,7 @@ import pytest
 from made_content import made_content, score
 from PIL import Image
 
-from bitkeras.evaluation.figures.canvas import COLOURS, drawn, look, save, spread_apart
+from bitkeras.evaluation.figures.canvas import COLOURS, drawn, in_lines, look, save, spread_apart
 from bitkeras.evaluation.figures.catalogue import draw_figures
 from bitkeras.evaluation.figures.confusion import plot_confusion
 from bitkeras.evaluation.figures.training import curve
@@ -134,6 +134,13 @@ def test_curves_of_few_and_many_epochs(tmp_path, epochs):
     assert (np.abs(pixels - wanted).max(axis=-1) < 12).sum() > 20
 
 
+def test_chance_is_that_of_the_images_of_the_curve(tmp_path):
+    rows = [{"epoch": epoch, "knn_balanced_accuracy": 0.4, "knn_chance": 0.25, "loss": 1.0} for epoch in range(3)]
+    arm = {"id": "a", "name": "only", "scores": {"balanced_accuracy": score(0.7)}, "curves": [rows]}
+    draw_figures({**CONTENT, "arms": [arm], "chance_level": 0.5}, tmp_path)
+    assert "chance 0.250" in words(tmp_path / "training.svg") and "chance 0.500" in words(tmp_path / "scores.svg")
+
+
 def test_a_curve_is_what_the_seeds_have():
     rows = [
         [{"epoch": 0, "x": 1.0}, {"epoch": 1, "x": None}],
@@ -166,6 +173,26 @@ def test_labels_are_apart_in_order_and_inside(places):
     for one, at in zip(places, found):
         for other, place in zip(places, found):
             assert one >= other or at < place
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("short", ["short"]),
+        ("simsiam from random weights, 2 epochs", ["simsiam from random", "weights, 2 epochs"]),
+        ("x" * 30, ["x" * 20, "x" * 10]),
+        ("", [""]),
+    ],
+)
+def test_names_in_lines(name, lines):
+    assert in_lines(name, 20) == lines
+
+
+def test_of_long_names_both_ends_are_seen():
+    for length in range(41, 120):
+        lines = in_lines(("one " * 60)[: length - 4] + "last", 20)
+        assert len(lines) == 2 and all(len(line) <= 20 for line in lines)
+        assert lines[0].startswith("one one") and lines[1].endswith("last")
 
 
 def test_random_labels_are_apart():

@@ -4,9 +4,11 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from made_answers import made_answers
 from made_content import made_content, score
 
 from bitkeras.evaluation import report
+from bitkeras.evaluation.card import clinical_card
 from bitkeras.evaluation.report import write_report
 
 NASTY = """<script>alert('x')</script>|"&amp;$x_{1}$"""
@@ -197,3 +199,24 @@ def test_the_text_is_written_last(tmp_path, monkeypatch):
 def test_the_same_content_gives_the_same_files(tmp_path):
     pages = [write_report(tmp_path / name, BARE).read_bytes() for name in ("one", "two")]
     assert pages[0] == pages[1]
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        {"classes": ("no", "yes"), "shares": (0.7, 0.3), "groups": False, "trials": 1},
+        # Of the third class no image is in the test part, so nothing of it is defined.
+        {"classes": ("a", "b", "melanoma"), "shares": (0.5, 0.5, 0.0)},
+        {"classes": tuple(f"class {index}" for index in range(40)), "shares": (1,) * 40, "trials": 1},
+    ],
+)
+def test_cards_of_other_data(tmp_path, made):
+    card = clinical_card(made_answers(80, **made), num_samples=20, facts={})
+    arm = {**BARE["arms"][0], "card": card, "scores": card["overall"]}
+    page = Page(write_report(tmp_path, {**BARE, "arms": [arm]}).read_text())
+    text = "".join(page.text)
+    assert "None" not in text and "nan" not in text.lower().split()
+    assert all(name in text for name in made["classes"])
+    assert {path.stem for path in (tmp_path / "figures").iterdir()} == {"scores", "roc", "reliability", "confusion"}
+    # Of one card there is nothing to fold.
+    assert [attributes for name, attributes in page.elements if name == "details"] == [{"open": None}]

@@ -65,6 +65,10 @@ def test_an_encoder_behind_a_baseline():
     assert found["Baselines"] == "It does not beat pixels (0.500) and level (0.400)."
 
 
+def test_the_best_encoder_does_not_lead_where_a_baseline_does():
+    assert told([A, C, arm("pixels", 0.7, baseline=True)])["Result"].startswith("A is the best encoder, with a")
+
+
 def test_without_intervals_nothing_is_judged():
     found = told([arm("A", 0.6), arm("B", 0.5), arm("p", 0.3, baseline=True)], chance_level=0.2)
     assert found["Result"] == "A leads with a balanced accuracy of 0.600."

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -22,6 +23,8 @@ INK, MUTED, FAINT, PAPER = "#21201c", "#6b675f", "#d9d4c9", "#fdfcf9"
 SEQUENCE = ("#f3f1ea", "#cfdde6", "#93b9d2", "#4a8db7", "#0f6499", "#073a63")
 # Inches; a page is some 720 px wide, so that a point is some 1.4 px.
 WIDTH = 7.2
+# Points from line to line of a name in two lines.
+_LINE = 10.0
 
 _STYLE = {
     "font.family": "DejaVu Sans",
@@ -100,8 +103,11 @@ def plain(name: str) -> str:
 
 
 def shortened(name: str, length: int = 34) -> str:
-    """`name`, cut where a figure has no room for more."""
-    return plain(name if len(name) <= length else name[: length - 1].rstrip() + "…")
+    """`name`; where a figure has no room for more its middle is left out, since names often differ at the end."""
+    if len(name) <= length:
+        return plain(name)
+    end = (length - 1) // 2
+    return plain(name[: length - 1 - end].rstrip() + "…" + name[-end:].lstrip())
 
 
 def head(axes, title: str, unit: str) -> None:
@@ -161,25 +167,39 @@ def label_ends(axes, ends: Sequence[tuple[float, float, str, Look]], *, x: float
     """
     low, high = axes.get_ylim()
     height = axes.get_window_extent().height / axes.figure.dpi * 72
-    gap = (high - low) * 11.5 / height
+    names = [in_lines(name, 25) for *_, name, _ in ends]
+    gap = (high - low) * (1.5 + _LINE * max(map(len, names), default=1)) / height
     places = spread_apart([y for _, y, *_ in ends], gap, low=low + gap / 2, high=high)
-    for (end, y, name, how), place in zip(ends, places):
+    for (end, y, _, how), lines, place in zip(ends, names, places):
         fraction = (place - low) / (high - low)
-        axes.annotate(
-            "",
-            (end, y),
-            (x, fraction),
-            textcoords="axes fraction",
-            arrowprops={"arrowstyle": "-", "color": how.colour, "linewidth": 0.6, "shrinkA": 2, "shrinkB": 3},
-        )
+        arrow = {"arrowstyle": "-", "color": how.colour, "linewidth": 0.6, "shrinkA": 2, "shrinkB": 3}
+        axes.annotate("", (end, y), (x, fraction), textcoords="axes fraction", arrowprops=arrow)
         axes.plot(x, fraction, how.marker, color=how.colour, markersize=4.6, transform=axes.transAxes, clip_on=False)
-        axes.annotate(
-            shortened(name, 25),
-            (x, fraction),
-            (6, -0.5),
-            xycoords="axes fraction",
-            textcoords="offset points",
-            va="center",
-            fontsize=8.4,
-            annotation_clip=False,
-        )
+        _write(axes, lines, (x, fraction), 6, "axes fraction", ha="left", fontsize=8.4)
+
+
+def name_rows(axes, names: Sequence[str], colours: Sequence[str]) -> None:
+    """Names left of the rows 0, 1, ... of a chart, long ones in two lines."""
+    axes.set_yticks(range(len(names)), [""] * len(names))
+    for row, (name, colour) in enumerate(zip(names, colours)):
+        where = ("axes fraction", "data")
+        _write(axes, in_lines(name, 30), (0, row), -8, where, ha="right", fontsize=8.8, color=colour)
+
+
+def in_lines(name: str, length: int) -> list[str]:
+    """`name` in one line, or in two; of what is longer the middle is left out, since names often differ at the end."""
+    lines = textwrap.wrap(name, length) or [""]
+    if len(lines) > 2:
+        words, end = name.split(), ""
+        while words and len(words[-1]) + 1 + len(end) <= length - 2:
+            end = f"{words.pop()} {end}".strip()
+        lines = [lines[0], f"… {end or name[2 - length :]}"]
+    return [plain(line) for line in lines]
+
+
+def _write(axes, lines: Sequence[str], place: tuple, offset: float, where, **style) -> None:
+    # Each line for itself: Matplotlib anchors lines of one text by the widths of its own type, which is not the page's.
+    for number, line in enumerate(lines):
+        down = _LINE * ((len(lines) - 1) / 2 - number) - 0.5
+        how = {"xycoords": where, "textcoords": "offset points", "va": "center", "annotation_clip": False}
+        axes.annotate(line, place, (offset, down), **how, **style)

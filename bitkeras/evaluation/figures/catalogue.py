@@ -69,13 +69,17 @@ def _scores(content: Mapping, looks: Mapping[str, Look], folder: Path) -> Iterat
         return
     plot_scores(arms, looks, folder, chance=content.get("chance_level"))
     ranked = sorted(arms, key=value_of, reverse=True)
+    marks = ["a filled mark is the linear classifier, the bar its 95 % interval for other test images of the same kind"]
+    marks += ["short strokes are single seeds"] if any(arm.get("num_runs", 1) > 1 for arm in arms) else []
+    marks += ["open circles nearest neighbours"] if any(arm["scores"].get(KNN[0]) for arm in arms) else []
+    marks += ["grey rows are what an encoder has to beat"] if any(arm.get("baseline") for arm in arms) else []
     yield Picture(
         "scores",
         "scores",
         "Test scores",
-        "Balanced accuracy, the mean over classes of the share that is found, on images that nothing was trained on. A "
-        "filled mark is the linear classifier, the bar its 95 % interval for other test images of the same kind; short "
-        "strokes are single seeds, open circles nearest neighbours. Grey rows are what an encoder has to beat.",
+        "Balanced accuracy, the mean over classes of the share that is found, on images that nothing was trained on: "
+        + "; ".join(marks)
+        + ".",
         "Dot plot of balanced accuracy: " + "; ".join(f"{arm['name']} {value_of(arm):.3f}" for arm in ranked) + ".",
     )
 
@@ -100,7 +104,7 @@ def _training(content: Mapping, looks: Mapping[str, Look], folder: Path) -> Iter
     for name, panels, title, caption in kinds:
         arms = [arm for arm in content["arms"] if any(curve(arm, key) for key, *_ in panels)]
         if arms:
-            plot_training(arms, looks, folder, name, panels=panels, chance=content.get("chance_level"))
+            plot_training(arms, looks, folder, name, panels=panels)
             seeds = f" {_SEEDS}" if any(len(arm["curves"]) > 1 for arm in arms) else ""
             ends = "; ".join(filter(None, (_course(arm, panels[0]) for arm in arms)))
             shown = " and ".join(title.lower() for _, title, _ in panels)
@@ -118,7 +122,7 @@ def _collapse(content: Mapping, looks: Mapping[str, Look], folder: Path) -> Iter
     arms = [by_id[id] for id in wanted if id in by_id and curve(by_id[id], LOSS[0])]
     if len(arms) < 2:
         return
-    plot_collapse(arms, looks, folder, chance=content.get("chance_level"))
+    plot_collapse(arms, looks, folder)
     names = " against ".join(arm["name"] for arm in arms)
     yield Picture(
         "collapse",

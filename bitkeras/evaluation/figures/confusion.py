@@ -26,9 +26,10 @@ def plot_confusion(card: Mapping, folder: Path, name: str = "confusion") -> None
 
     names, counts = card["class_names"], np.asarray(card["confusion"], float)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1e-12)
-    size = min(5.4, 0.9 + 0.56 * len(names))
-    with drawn(WIDTH, size + 0.95) as figure:
-        high = size + 0.95
+    size = min(4.8, 0.9 + 0.56 * len(names))
+    # Upright names of many classes need more room above than level ones.
+    high = size + (1.6 if _is_crowded(names) else 0.95)
+    with drawn(WIDTH, high) as figure:
         axes = figure.add_axes([0.2, 0.25 / high, size / WIDTH, size / high])
         colours = LinearSegmentedColormap.from_list("share", SEQUENCE)
         mesh = axes.pcolormesh(
@@ -45,12 +46,12 @@ def plot_confusion(card: Mapping, folder: Path, name: str = "confusion") -> None
         _name_axes(axes, names)
         if len(names) <= MOST_NUMBERED:
             _number(axes, counts, shares)
-        bar = figure.colorbar(mesh, cax=figure.add_axes([0.2 + size / WIDTH + 0.03, 0.25 / high, 0.018, size / high]))
+        bar = figure.colorbar(mesh, cax=figure.add_axes([0.2 + size / WIDTH + 0.035, 0.25 / high, 0.018, size / high]))
         bar.outline.set_visible(False)
         bar.set_ticks([0, 0.25, 0.5, 0.75, 1], labels=["0", "25", "50", "75", "100 %"])
         bar.ax.grid(visible=False)
         bar.ax.annotate(
-            "share of the\ntrue class",
+            "share of\ntrue class",
             (0, 1),
             (0, 7),
             xycoords="axes fraction",
@@ -65,7 +66,7 @@ def _name_axes(axes, names) -> None:
     step = -(-len(names) // 30)
     places = np.arange(0, len(names), step)
     labels = [shortened(names[place], 14) for place in places]
-    crowded = len(places) > 9 or max(map(len, labels)) > 8
+    crowded = _is_crowded(names)
     axes.set_xticks(places + 0.5, labels, rotation=55 if crowded else 0, ha="left" if crowded else "center")
     axes.set_yticks(places + 0.5, labels)
     axes.xaxis.tick_top()
@@ -75,6 +76,10 @@ def _name_axes(axes, names) -> None:
     axes.set_ylabel("true class", labelpad=8, color=MUTED)
     axes.spines[:].set_visible(False)
     axes.grid(visible=False)
+
+
+def _is_crowded(names) -> bool:
+    return len(names) > 9 or max(map(len, names)) > 8
 
 
 def _number(axes, counts: np.ndarray, shares: np.ndarray) -> None:

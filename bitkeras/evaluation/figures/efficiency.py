@@ -15,9 +15,9 @@ from bitkeras.evaluation.figures.canvas import (
     drawn,
     head,
     label_ends,
+    name_rows,
     plain,
     save,
-    shortened,
 )
 
 
@@ -94,8 +94,7 @@ def plot_epochs_to_target(found: Mapping, names: Mapping[str, str], looks: Mappi
                 annotation_clip=False,
             )
         axes.set(xlim=(0, most * 1.03), ylim=(-0.6, len(rows) - 0.4), xlabel="epochs of pre-training")
-        axes.set_yticks(range(len(rows)), [shortened(names[row["arm"]]) for row in rows])
-        axes.tick_params(axis="y", labelcolor=INK, labelsize=9)
+        name_rows(axes, [names[row["arm"]] for row in rows], [INK] * len(rows))
         axes.grid(axis="y", visible=False)
         axes.xaxis.get_major_locator().set_params(integer=True)
         save(figure, folder, "epochs_to_target")

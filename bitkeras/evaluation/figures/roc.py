@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from bitkeras.evaluation.figures.canvas import COLOURS, FAINT, INK, MUTED, WIDTH, drawn, plain, save, shortened
+from bitkeras.evaluation.figures.canvas import COLOURS, FAINT, INK, MUTED, WIDTH, drawn, save, shortened
 
 MOST_CLASSES = 11
 
@@ -28,7 +28,7 @@ def plot_roc(card: Mapping, folder: Path, name: str = "roc") -> None:
         _curve(axes, card, first, linewidth=2.2)
         axes.set_anchor("N")
         _points(axes, card, first)
-        axes.set_title(_named(card, first), pad=20, fontsize=10, color=INK)
+        axes.set_title(f"{shortened(first, 24)}  {_area(card, first)}", pad=20, fontsize=10, color=INK)
         axes.annotate("sensitivity", (0, 1), (0, 7), xycoords="axes fraction", textcoords="offset points", color=MUTED)
         axes.set_xlabel("1 − specificity")
         if others:
@@ -36,7 +36,8 @@ def plot_roc(card: Mapping, folder: Path, name: str = "roc") -> None:
             for place, each in enumerate(others):
                 axes = figure.add_subplot(grid[place // columns, place % columns])
                 _curve(axes, card, each, linewidth=1.6)
-                axes.set_title(_named(card, each, line_break=True), pad=4, fontsize=8.4, color=INK)
+                axes.set_title(shortened(each, 13), pad=4, fontsize=8.4, color=INK)
+                axes.annotate(_area(card, each), (0.96, 0.08), xycoords="axes fraction", ha="right", fontsize=8.2)
                 axes.set(xticks=[0, 1], yticks=[0, 1])
                 # Flush with the large panel above and below.
                 axes.set_anchor("N" if place < columns else "S" if place // columns == lines - 1 else "C")
@@ -95,7 +96,6 @@ def _points(axes, card: Mapping, name: str) -> None:
         axes.legend(loc="lower right", fontsize=8.2, handletextpad=0.2, borderaxespad=0.3)
 
 
-def _named(card: Mapping, name: str, *, line_break: bool = False) -> str:
+def _area(card: Mapping, name: str) -> str:
     area = next(row for row in card["classes"] if row["name"] == name)["roc_auc"]["value"]
-    told = "" if area is None else f"AUC {area:.2f}"
-    return f"{shortened(name, 14) if line_break else plain(name)}{'  ' if not line_break else ' '}{told}"
+    return "" if area is None else f"AUC {area:.2f}"

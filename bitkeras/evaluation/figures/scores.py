@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from bitkeras.evaluation.figures.canvas import FAINT, INK, MUTED, WIDTH, Look, drawn, save, shortened
+from bitkeras.evaluation.figures.canvas import FAINT, INK, MUTED, WIDTH, Look, drawn, name_rows, save
 
 METRIC = "balanced_accuracy"
 KNN = "knn_balanced_accuracy"
@@ -32,9 +32,7 @@ def plot_scores(
         for row, arm in enumerate(arms):
             _mark(axes, row, arm, looks[arm["id"]])
         axes.set(ylim=(-0.6, len(arms) - 0.4), xlabel="balanced accuracy on the test part (fraction)")
-        axes.set_yticks(range(len(arms)), [shortened(arm["name"]) for arm in arms])
-        for label, arm in zip(axes.get_yticklabels(), arms):
-            label.set(color=MUTED if arm.get("baseline") else INK, fontsize=9)
+        name_rows(axes, [arm["name"] for arm in arms], [MUTED if arm.get("baseline") else INK for arm in arms])
         axes.margins(x=0.04)
         axes.grid(axis="y", visible=False)
         if chance is not None:

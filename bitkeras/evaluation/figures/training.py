@@ -23,7 +23,6 @@ def plot_training(
     name: str,
     *,
     panels: Sequence[tuple[str, str, str]] = (KNN, LOSS),
-    chance: float | None = None,
 ) -> None:
     """One panel below the other, for each of `panels` that any arm has values of.
 
@@ -32,7 +31,6 @@ def plot_training(
       looks: arm -> look.
       folder, name: the figure is `folder`/`name`.svg and .png.
       panels: key, title and unit.
-      chance: 1 / K, drawn where kNN is.
     """
     panels = [panel for panel in panels if any(curve(arm, panel[0]) for arm in arms)]
     height = 0.5 + 2.45 * len(panels)
@@ -40,13 +38,13 @@ def plot_training(
         grid = {"left": 0.06, "right": 0.7, "top": 1 - 0.42 / height, "bottom": 0.42 / height, "hspace": 0.46}
         for row, panel in enumerate(panels):
             axes = figure.add_subplot(figure.add_gridspec(len(panels), 1, **grid)[row])
-            _panel(axes, arms, looks, panel, chance=chance if panel is KNN else None)
+            _panel(axes, arms, looks, panel)
             if row == len(panels) - 1:
                 axes.set_xlabel("epoch of pre-training")
         save(figure, folder, name)
 
 
-def plot_collapse(arms: Sequence[Mapping], looks: Mapping[str, Look], folder: Path, *, chance: float | None) -> None:
+def plot_collapse(arms: Sequence[Mapping], looks: Mapping[str, Look], folder: Path) -> None:
     """Two networks side by side: kNN, loss and spread (figure 1 of the seed paper)."""
     panels = [panel for panel in (KNN, LOSS, SPREAD) if any(curve(arm, panel[0]) for arm in arms)]
     titles = {KNN[0]: "kNN", LOSS[0]: "Loss", SPREAD[0]: "Spread"}
@@ -55,7 +53,7 @@ def plot_collapse(arms: Sequence[Mapping], looks: Mapping[str, Look], folder: Pa
         grid = figure.add_gridspec(1, len(panels), left=0.065, right=0.985, top=0.71, bottom=0.15, wspace=0.26)
         for column, (key, *_) in enumerate(panels):
             axes = figure.add_subplot(grid[column])
-            _lines(axes, arms, looks, key, chance=chance if key == KNN[0] else None)
+            _lines(axes, arms, looks, key)
             head(axes, titles[key], units[key])
             axes.set_xlabel("epoch")
         handles = [_handle(arm["name"], looks[arm["id"]]) for arm in arms]
@@ -73,14 +71,14 @@ def curve(arm: Mapping, key: str) -> dict[int, list[float]]:
     return dict(sorted(found.items()))
 
 
-def _panel(axes, arms, looks, panel, *, chance) -> None:
+def _panel(axes, arms, looks, panel) -> None:
     key, title, unit = panel
-    ends = _lines(axes, arms, looks, key, chance=chance)
+    ends = _lines(axes, arms, looks, key)
     head(axes, title, unit)
     label_ends(axes, ends, x=1.045)
 
 
-def _lines(axes, arms, looks, key, *, chance) -> list:
+def _lines(axes, arms, looks, key) -> list:
     """Draws the arms; returns where each line ends."""
     ends, last = [], 1
     for arm in arms:
@@ -100,8 +98,10 @@ def _lines(axes, arms, looks, key, *, chance) -> list:
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(axis="x", visible=False)
     axes.margins(y=0.08)
-    if chance is not None:
-        chance_line(axes, chance)
+    # That of the images that were looked at while training; a probe can be of others.
+    chances = {value for arm in arms for values in curve(arm, "knn_chance").values() for value in values}
+    if key == KNN[0] and len(chances) == 1:
+        chance_line(axes, *chances)
     return ends
 
 
