@@ -127,7 +127,7 @@ class ModelVersions:
         try:
             model = self._load_model(self._candidates.path(version), version)
         except Exception as error:  # noqa: BLE001 - a foreign file may fail in any way, and the server must go on
-            code, told = getattr(error, "code", "UNKNOWN"), first_line(error)
+            code, told = error.code if isinstance(error, RequestError) else "UNKNOWN", first_line(error)
             if isinstance(error, tf.errors.OpError):
                 code, told = code_of(error), what_was_wrong(error)
             LOG.error("model=%s version=%d does not load: %s", self.name, version, told)
