@@ -10,7 +10,8 @@ import tensorflow as tf
 from bitkeras.errors import UserError
 from export.serving import model_info
 from export.serving.errors import RequestError, invalid
-from export.serving.service import Request, Service
+from export.serving.request import Request
+from export.serving.service import Service
 from export.serving.tensors import read_request
 from export.serving.wire import message
 

@@ -1,16 +1,14 @@
-"""Requests and answers of REST: JSON to arrays and back, in row and columnar form, as TensorFlow Serving has them."""
+"""Requests and answers of REST in row and columnar form, as TensorFlow Serving has them."""
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 from collections.abc import Mapping
 
 import numpy as np
-import tensorflow as tf
 
-from export.serving.errors import RequestError, invalid
+from export.serving.errors import invalid
+from export.serving.json_tensors import is_object, shown, to_array, to_plain
 
 # 64 MB of "[],[]," are 21 million lists in 1.7 GB. Sixteen images of 224 px as numbers are 2.4 million values.
 MAX_JSON_VALUES = 5_000_000
@@ -32,7 +30,7 @@ def parse(body: bytes) -> dict:
     except ValueError as error:  # no UTF-8, or a number of thousands of digits
         raise invalid(f"JSON Parse error: {error}") from error
     if not isinstance(document, dict):
-        raise invalid(f"JSON Value: {_shown(document)} Is not object")
+        raise invalid(f"JSON Value: {shown(document)} Is not object")
     if not isinstance(document.get("signature_name", ""), str):
         raise invalid("JSON Value: not formatted correctly. 'signature_name' key must be a string value.")
     return document
@@ -51,7 +49,7 @@ def read_inputs(document: Mapping, signature) -> tuple[dict[str, np.ndarray], bo
 
 def write_outputs(outputs: Mapping[str, np.ndarray], *, as_rows: bool) -> bytes:
     """The body of an answer. A single output stands without its name; NaN and infinity, which JSON lacks, are null."""
-    values = {name: _plain(name, array) for name, array in outputs.items()}
+    values = {name: to_plain(name, array) for name, array in outputs.items()}
     only = next(iter(values.values())) if len(values) == 1 else None
     if not as_rows:
         return _dumped({"outputs": values if only is None else only})
@@ -79,11 +77,11 @@ def _columns(instances, signature) -> dict[str, list]:
             "instances is a plain list, but expecting list of objects as multiple "
             "input tensors required as per tensorinfo_map"
         )
-    are_objects = _is_object(instances[0])
+    are_objects = is_object(instances[0])
     for index, item in enumerate(instances):
-        if are_objects and not _is_object(item):
+        if are_objects and not is_object(item):
             raise invalid(f"Expecting object but got list at item {index} of input list")
-        if not are_objects and _is_object(item):
+        if not are_objects and is_object(item):
             raise invalid(f"Expecting value/list but got object at item {index} of input list")
         if are_objects and set(item) != set(names):
             raise invalid(
@@ -97,7 +95,7 @@ def _columns(instances, signature) -> dict[str, list]:
 
 def _named(inputs, signature) -> dict[str, object]:
     names = sorted(signature.inputs)
-    if not _is_object(inputs):
+    if not is_object(inputs):
         if len(names) > 1:
             raise invalid(
                 "inputs is a plain value/list, but expecting an object as multiple "
@@ -111,70 +109,7 @@ def _named(inputs, signature) -> dict[str, object]:
 
 
 def _arrays(values: Mapping, signature) -> dict[str, np.ndarray]:
-    return {name: _array(value, signature.inputs[name].dtype) for name, value in values.items()}
-
-
-def _array(value, datatype: int) -> np.ndarray:
-    """Nested lists -> array of TensorFlow's `datatype`."""
-    dtype = tf.dtypes.as_dtype(datatype)
-    if dtype == tf.string:
-        value = _as_bytes(value)
-    try:
-        array = np.array(value, object if dtype == tf.string else None)
-    except ValueError as error:
-        raise invalid("Encountered list at unexpected size: the lists of a tensor differ in length") from error
-    if dtype == tf.string:
-        if any(isinstance(item, list) for item in array.flat):
-            raise invalid("Encountered list at unexpected size: the lists of a tensor differ in length")
-        return array
-    kinds = "b" if dtype == tf.bool else "iu" if dtype.is_integer else "iuf"
-    if array.size and array.dtype.kind not in kinds:
-        raise invalid(f"JSON Value: {_shown(value)} is not of expected type: {dtype.name}")
-    return _cast(array, dtype)
-
-
-def _cast(array: np.ndarray, dtype: tf.DType) -> np.ndarray:
-    if dtype.is_integer and array.size and not (dtype.min <= array.min() and array.max() <= dtype.max):
-        raise invalid(f"Cannot convert JSON value to {dtype.name} without loss of precision.")
-    with np.errstate(over="ignore"):
-        cast = array.astype(dtype.as_numpy_dtype)
-    if dtype.is_floating and not np.isfinite(cast.astype(np.float64)).all():
-        raise invalid(f"Cannot convert JSON value to {dtype.name} without loss of precision.")
-    return cast
-
-
-def _as_bytes(value):
-    if isinstance(value, list):
-        return [_as_bytes(item) for item in value]
-    if isinstance(value, str):
-        return value.encode("utf-8", errors="surrogatepass")
-    if _is_object(value) or not isinstance(value, dict):
-        raise invalid(f"JSON Value: {_shown(value)} is not of expected type: string")
-    try:
-        return base64.b64decode(value["b64"], validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise invalid("Unable to base64 decode") from error
-
-
-def _is_object(value) -> bool:
-    """An object that is not one of base64."""
-    return isinstance(value, dict) and not (list(value) == ["b64"] and isinstance(value["b64"], str))
-
-
-def _plain(name: str, array: np.ndarray):
-    if array.dtype.kind == "O":
-        return np.vectorize(lambda item: _text(name, item), otypes=[object])(array).tolist() if array.size else []
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        return np.where(np.isfinite(array), array.astype(object), None).tolist()
-    if array.dtype.kind not in "fiub":
-        raise RequestError("UNIMPLEMENTED", f"Failed to write JSON value for tensor type: {array.dtype}")
-    return array.tolist()
-
-
-def _text(name: str, item: bytes):
-    if name.endswith("_bytes"):
-        return {"b64": base64.b64encode(item).decode("ascii")}
-    return item.decode("utf-8", errors="replace")
+    return {name: to_array(value, signature.inputs[name].dtype) for name, value in values.items()}
 
 
 def _dumped(value) -> bytes:
@@ -183,8 +118,3 @@ def _dumped(value) -> bytes:
 
 def _refuse_constant(token: str):
     raise invalid(f"JSON Parse error: {token} is no JSON")
-
-
-def _shown(value) -> str:
-    shown = json.dumps(value)
-    return shown if len(shown) <= 64 else shown[:64] + "..."

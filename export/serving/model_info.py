@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 
 from export.serving.errors import CODES
-from export.serving.service import Request, Service
+from export.serving.request import Request
+from export.serving.service import Service
 from export.serving.wire import message
 
 

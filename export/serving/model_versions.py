@@ -11,10 +11,10 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from bitkeras.errors import UserError, first_line
+from bitkeras.errors import first_line
+from export.serving.candidates import Candidates
 from export.serving.errors import RequestError, code_of, invalid, what_was_wrong
 from export.serving.loaded_model import LoadedModel
-from export.versions import list_versions, version_path
 
 LOG = logging.getLogger("bitkeras.serving")
 
@@ -52,12 +52,10 @@ class ModelVersions:
         load: Callable[[Path, int], LoadedModel] = LoadedModel,
     ):
         self.name, self.labels = name, dict(labels or {})
-        self._push_dir, self._load_model = Path(push_dir), load
+        self._candidates, self._load_model = Candidates(push_dir), load
         self._lock = threading.Lock()
         self._held: dict[int, _Held] = {}
         self._states: dict[int, VersionState] = {}
-        # What a version that failed looked like then: it is tried again when that changes, not every second.
-        self._failed: dict[int, tuple] = {}
 
     def poll(self) -> None:
         """Look into the folder: load what is new, then let go of what it replaces.
@@ -65,14 +63,9 @@ class ModelVersions:
         A version that does not load is told once, and what was served goes on. While the folder holds nothing that
         loads, what is in memory is kept.
         """
-        present = list_versions(self._push_dir)
-        self._failed = {
-            version: stamp
-            for version, stamp in self._failed.items()
-            if version in present and stamp == self._stamp(version)
-        }
+        present = self._candidates.look()
         while True:
-            wanted = self._wanted(present)
+            wanted = self._wanted()
             missing = sorted(wanted - self._held.keys(), reverse=True)
             if not missing:
                 break
@@ -125,21 +118,20 @@ class ModelVersions:
             raise invalid(f"Unrecognized servable version label: {label}")
         return self.labels[label]
 
-    def _wanted(self, present: list[int]) -> set[int]:
-        good = [version for version in present if version not in self._failed]
+    def _wanted(self) -> set[int]:
+        good = self._candidates.good
         return {*good[-1:], *(version for version in self.labels.values() if version in good)}
 
     def _load(self, version: int) -> None:
         self._set_state(version, VersionState("LOADING"))
-        stamp = self._stamp(version)
         try:
-            model = self._load_model(version_path(self._push_dir, version), version)
+            model = self._load_model(self._candidates.path(version), version)
         except Exception as error:  # noqa: BLE001 - a foreign file may fail in any way, and the server must go on
-            code, told = getattr(error, "code", "UNKNOWN"), first_line(error)
+            code, told = error.code if isinstance(error, RequestError) else "UNKNOWN", first_line(error)
             if isinstance(error, tf.errors.OpError):
                 code, told = code_of(error), what_was_wrong(error)
             LOG.error("model=%s version=%d does not load: %s", self.name, version, told)
-            self._failed[version] = stamp
+            self._candidates.give_up(version)
             self._set_state(version, VersionState("END", code, told))
             return
         with self._lock:
@@ -175,14 +167,3 @@ class ModelVersions:
     def _set_state(self, version: int, state: VersionState) -> None:
         with self._lock:
             self._states[version] = state
-
-    def _stamp(self, version: int) -> tuple:
-        try:
-            folder = version_path(self._push_dir, version)
-            return tuple(
-                path.stat().st_mtime_ns
-                for path in (folder, folder / "saved_model.pb", folder / "variables")
-                if path.exists()
-            )
-        except (OSError, UserError):
-            return ()

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from export.serving import json_codec, metrics
 from export.serving.errors import RequestError, invalid
 from export.serving.model_info import metadata_json, status_json
-from export.serving.service import Request, Service
+from export.serving.request import Request
+from export.serving.service import Service
 from export.serving.tensors import check_inputs
 
 _TARGET = r"/v1/models(?:/(?P<model>[^/:]+))?(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,33 +14,11 @@ from export.serving.limits import Gate, HeldBytes, Limits
 from export.serving.loaded_model import LoadedModel
 from export.serving.metrics import Metrics
 from export.serving.model_versions import ModelVersions
+from export.serving.request import Request, shortened
 from export.serving.tensors import num_rows
 
 LOG = logging.getLogger("bitkeras.serving")
 DEFAULT_SIGNATURE = "serving_default"
-
-
-@dataclasses.dataclass
-class Request:
-    """Who asks for what; filled in as it becomes known, for the log.
-
-    Attributes:
-      entrypoint: REST or GRPC.
-      api: what is asked, such as Predict.
-      model: its name as the client wrote it.
-      version: asked for, then answered by; None is the newest.
-      label: of a version.
-      signature: its name.
-      rows: images.
-    """
-
-    entrypoint: str
-    api: str
-    model: str = ""
-    version: int | None = None
-    label: str | None = None
-    signature: str = ""
-    rows: int = 0
 
 
 class Service:
@@ -64,9 +41,9 @@ class Service:
         if request.model in self.models:
             return self.models[request.model]
         if request.api == "GetModelStatus":
-            raise RequestError("NOT_FOUND", f"Could not find any versions of model {_short(request.model)}")
+            raise RequestError("NOT_FOUND", f"Could not find any versions of model {shortened(request.model)}")
         asked = "Latest({})" if request.version is None else f"Specific({{}}, {request.version})"
-        raise RequestError("NOT_FOUND", f"Servable not found for request: {asked.format(_short(request.model))}")
+        raise RequestError("NOT_FOUND", f"Servable not found for request: {asked.format(shortened(request.model))}")
 
     def predict(
         self,
@@ -127,8 +104,8 @@ class Service:
             self._metrics.count(model=name, api=request.api, entrypoint=request.entrypoint, code=code, seconds=seconds)
             LOG.info(
                 "%s %s model=%s version=%s signature=%s rows=%d code=%s ms=%.1f",
-                *(request.entrypoint, request.api, _short(request.model), request.version or request.label or "-"),
-                *(_short(request.signature) or "-", request.rows, code, 1000 * seconds),
+                *(request.entrypoint, request.api, shortened(request.model), request.version or request.label or "-"),
+                *(shortened(request.signature) or "-", request.rows, code, 1000 * seconds),
             )
 
     def metrics_text(self) -> str:
@@ -146,9 +123,3 @@ class Service:
                 ("bitkeras:serving:held_bytes", "Bytes of requests in memory.", {}, self.held.bytes),
             ]
         )
-
-
-def _short(name: str) -> str:
-    """A client's text in a line of a log or an error: no line breaks, no pages."""
-    shown = name if name.isprintable() and " " not in name else repr(name)
-    return shown if len(shown) <= 64 else shown[:64] + "..."

@@ -12,7 +12,7 @@ import pytest
 
 from bitkeras.errors import UserError
 from export.predict import predict_files
-from export.serving import remote, remote_predict
+from export.serving import remote_grpc, remote_predict, remote_rest
 from export.serving.remote_predict import predict_by_server
 
 
@@ -95,8 +95,8 @@ def test_refusals_are_told(address, paths, tmp_path):
 
 
 def test_no_server_is_told(monkeypatch, paths):
-    monkeypatch.setattr(remote, "NUM_RETRIES", 1)
-    monkeypatch.setattr(remote, "NUM_GRPC_ATTEMPTS", 2)
+    monkeypatch.setattr(remote_rest, "NUM_RETRIES", 1)
+    monkeypatch.setattr(remote_grpc, "NUM_ATTEMPTS", 2)
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{unused.getsockname()[1]}"

@@ -268,10 +268,6 @@ def test_sixty_four_slow_clients_of_grpc(well, images):
         call = channel.stream_unary("/tensorflow.serving.PredictionService/Predict")
         go = threading.Event()
 
-        def never():
-            go.wait()
-            return iter(())
-
         class Waiting:
             def __iter__(self):
                 return self
