@@ -11,6 +11,7 @@ PRECISIONS = ("float32", "bfloat16")
 # TensorFlow (2.15, oneDNN) computes an addition together with the convolution before it only where that has a bias, and
 # drops one of zeros. This one is lost in rounding.
 _LOST_BIAS = 1e-30
+_CONVOLUTIONS = (tf.keras.layers.Conv2D, StandardizedConv2D)
 
 
 def rebuild_for_serving(
@@ -30,12 +31,8 @@ def rebuild_for_serving(
     """
     norms = _foldable_norms(encoder) if fold_norms else {}
     added = {layer.name for layer in encoder.layers if _is_only_added(layer)} if fold_norms else set()
-    if (
-        not norms
-        and not added
-        and precision == "float32"
-        and not any(isinstance(x, StandardizedConv2D) for x in encoder.layers)
-    ):
+    is_standardized = any(isinstance(layer, StandardizedConv2D) for layer in encoder.layers)
+    if not (norms or added or is_standardized or precision != "float32"):
         return encoder
     return _rebuilt(encoder, norms, added, precision=precision)
 
@@ -57,7 +54,7 @@ def _is_only_added(layer) -> bool:
 
 def _is_foldable(layer) -> bool:
     return (
-        type(layer) in (tf.keras.layers.Conv2D, StandardizedConv2D)
+        type(layer) in _CONVOLUTIONS
         and len(layer.inbound_nodes) == len(layer.outbound_nodes) == 1
         and layer.activation is tf.keras.activations.linear
         and layer.data_format == "channels_last"
@@ -71,7 +68,7 @@ def _rebuilt(encoder, norms: dict, added: set[str], *, precision: str) -> tf.ker
         config = {**layer.get_config(), "dtype": _policy(layer, precision)}
         if layer.name in gone:
             return tf.keras.layers.Activation("linear", name=layer.name, dtype=config["dtype"])
-        if isinstance(layer, (tf.keras.layers.Conv2D, StandardizedConv2D)):
+        if type(layer) in _CONVOLUTIONS:
             config["use_bias"] = layer.use_bias or layer.name in norms or layer.name in added
             return tf.keras.layers.Conv2D.from_config(config)
         return type(layer).from_config(config)
