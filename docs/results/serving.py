@@ -38,6 +38,7 @@ def make_versions(work_dir: Path, backbone: str, image_size: int) -> None:
 
     from bitkeras.backbones import build_backbone
     from bitkeras.data.phantom import write_phantoms
+    from bitkeras.evaluation.novelty import fit_familiar
     from export.push import write_model
     from export.servable import Servable
 
@@ -46,12 +47,14 @@ def make_versions(work_dir: Path, backbone: str, image_size: int) -> None:
     num_features, rng = encoder.output_shape[-1], np.random.default_rng(0)
     images = sorted(write_phantoms(work_dir / "images", num_images=100, seed=0, image_size=(600, 450)).rglob("*.jpg"))
     encoded = [path.read_bytes() for path in images[:NUM_IMAGES]]
+    familiar = fit_familiar(*(rng.normal(size=[100, num_features]).astype(np.float32) for _ in range(2)))
     probabilities = []
     for version in (1, 2):
         kernel = rng.normal(size=[num_features, len(CLASS_NAMES)]) / np.sqrt(num_features)
-        servable = Servable(encoder, kernel, np.zeros(len(CLASS_NAMES)), class_names=CLASS_NAMES, image_size=image_size)
+        known = {"class_names": CLASS_NAMES, "image_size": image_size, "familiar": familiar}
+        servable = Servable(encoder, kernel, np.zeros(len(CLASS_NAMES)), **known)
         folder = work_dir / "made" / str(version)
-        write_model(servable, folder, manifest={})
+        write_model(servable, folder, images=encoded)
         serve = tf.saved_model.load(str(folder)).signatures["serving_default"]
         probabilities.append(serve(image_bytes=tf.constant(encoded))["probabilities"].numpy())
     np.savez(work_dir / "known.npz", probabilities=probabilities)
