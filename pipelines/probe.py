@@ -13,8 +13,10 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
 
+from bitkeras.callbacks.embedding import SPRITE_SIZE, projector_indices, write_projector
 from bitkeras.callbacks.hparams import probe_scores, write_hparams
 from bitkeras.data import DATASETS, ImageSource
 from bitkeras.data.bad_images import BadImage, save_bad_images
@@ -162,6 +164,7 @@ def probe(
     scores.save_predictions(results.path / "predictions.csv", probe_probabilities(features["test"], kernel, bias))
     run.write_json(results.path / "scores.json", rows)
     write_hparams(run.tensorboard_path / "hparams", config, probe_scores(name, rows[0]), step=config["epochs"])
+    show_features(run, scores, features["test"])
     shares = {"leakage_share": leakage["sisters"]["overall"], "leakage": audit_lines(leakage)}
     facts = {"Best rate of the probe": result.lr, "Best weight decay of the probe": result.weight_decay}
     facts |= {"Edge of the grid": "; ".join(result.grid_edges)} if result.grid_edges else {}
@@ -178,7 +181,23 @@ def probe(
         low, high = row["interval"]
         score = f"balanced accuracy {row['balanced_accuracy']:.3f} [{low:.3f}, {high:.3f}]"
         say(f"  {row['name']:<42} {score}  macro F1 {row['macro_f1']:.3f}")
-    say(f"report: {page}; next: bitkeras push --run_dir={run.path} --push_dir=...")
+    named = "" if name == "probe" else f" --name={name}"
+    say(f"report: {page}; next: bitkeras push --run_dir={run.path}{named} --push_dir=...")
+
+
+def show_features(run: RunFolder, scores: EncoderScores, features: np.ndarray) -> None:
+    """The test features, of which the report's t-SNE is, in TensorBoard's projector beside the run's scores."""
+    indices = scores.indices["test"]
+    shown = projector_indices(np.arange(len(indices)))
+    with naming_bad_images(scores.source):
+        write_projector(
+            run.tensorboard_path / "hparams",
+            features[shown],
+            scores.batches(indices[shown], image_size=SPRITE_SIZE),
+            image_ids=scores.source.image_ids[indices[shown]],
+            labels=scores.labels["test"][shown],
+            class_names=scores.source.class_names,
+        )
 
 
 def find_encoder(run: RunFolder, scores: EncoderScores, options: dict) -> tf.keras.Model:

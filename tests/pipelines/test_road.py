@@ -13,6 +13,7 @@ from bitkeras.data import read_source
 from bitkeras.data.batches import image_batches, view_batches
 from bitkeras.data.split_files import load_split
 from bitkeras.evaluation.answers import load_answers
+from bitkeras.evaluation.features import encode
 from bitkeras.evaluation.metrics import balanced_accuracy
 from bitkeras.evaluation.verdict import VERDICTS
 from bitkeras.runs import RunFolder
@@ -205,6 +206,21 @@ def test_the_card_is_of_the_same_answers_as_table_and_saved_model(road, source, 
     assert {table["fact"] for table in card["subgroups"]} >= {"sex", "age band", "site"}
     assert card["focus"] == "mel" and card["num_groups"] == len(set(answers.groups))
     assert card["calibration"]["temperature"] != 1
+
+
+def test_the_projector_shows_the_features_that_the_map_is_made_of(road, source, split):
+    folder = road.run_dir / "tensorboard" / "hparams"
+    assert "projector/features.tsv" in (folder / "projector_config.pbtxt").read_text()
+    table = (folder / "projector" / "images.tsv").read_text().splitlines()[1:]
+    assert [line.split("\t")[1] for line in table] == source.image_ids[split.indices("test")].tolist()
+    points = np.loadtxt(folder / "projector" / "features.tsv")
+    kept = encode(tf.keras.models.load_model(road.run_dir / "encoder.keras"), image_batches_of(source, split))
+    # Fewer coordinates, the same lengths.
+    np.testing.assert_allclose(np.linalg.norm(points, axis=1), np.linalg.norm(kept, axis=1), rtol=1e-3)
+
+
+def image_batches_of(source, split):
+    return image_batches(source, split.indices("test"), image_size=32, batch_size=24)
 
 
 def test_the_report_tells_scores_and_commands(road):
