@@ -218,5 +218,6 @@ def test_cards_of_other_data(tmp_path, made):
     assert "None" not in text and "nan" not in text.lower().split()
     assert all(name in text for name in made["classes"])
     assert {path.stem for path in (tmp_path / "figures").iterdir()} == {"scores", "roc", "reliability", "confusion"}
+    assert ("11 of 40 classes are shown" in text) == (len(made["classes"]) == 40) and "11 of 2" not in text
     # Of one card there is nothing to fold.
     assert [attributes for name, attributes in page.elements if name == "details"] == [{"open": None}]

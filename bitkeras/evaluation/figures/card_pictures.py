@@ -28,7 +28,8 @@ def _roc(card: Mapping, of: str, folder: Path) -> Picture:
     first, others = shown_classes(card)
     areas = {row["name"]: row["roc_auc"]["value"] for row in card["classes"]}
     told = ", ".join(f"{name} {areas[name]:.3f}" for name in (first, *others) if areas[name] is not None)
-    cut = f" The {MOST_CLASSES} most frequent classes are shown." if len(areas) > len(others) + 1 else ""
+    num_curves = sum(bool(curve["sensitivity"]) for curve in card["curves"]["roc"].values())
+    cut = f" {MOST_CLASSES} of {num_curves} classes are shown, the most frequent." if num_curves > MOST_CLASSES else ""
     return Picture(
         "roc",
         "clinical",
