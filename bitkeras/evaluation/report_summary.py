@@ -174,4 +174,5 @@ def _retention(arms: Sequence[Mapping]) -> list[str]:
 def _interval(interval: Sequence[float] | None, *, signed: bool = False) -> str:
     if not interval:
         return ""
-    return " to ".join(f"{value:+.3f}" if signed else f"{value:.3f}" for value in interval)
+    told = " to ".join(f"{value:+.3f}" if signed else f"{value:.3f}" for value in interval)
+    return told.replace("-", "\u2212")

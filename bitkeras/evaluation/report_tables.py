@@ -179,12 +179,13 @@ def interval_cell(score: Mapping, *, signed: bool = False) -> Cell:
     if not score.get("interval"):
         return Cell("")
     low, high = score["interval"]
-    return Cell(f"{low:{'+' if signed else ''}.3f} to {high:{'+' if signed else ''}.3f}", (low + high) / 2)
+    form = "+.3f" if signed else ".3f"
+    return Cell(_with_minus(f"{low:{form}} to {high:{form}}"), (low + high) / 2)
 
 
 def number_cell(value: float | None, form: str) -> Cell:
     """A number in the given form; empty where there is none."""
-    return Cell("") if value is None else Cell(f"{value:{form}}", float(value))
+    return Cell("") if value is None else Cell(_with_minus(f"{value:{form}}"), float(value))
 
 
 def _per_seed(values: Sequence[float | None], form: str) -> Cell:
@@ -196,6 +197,11 @@ def _per_seed(values: Sequence[float | None], form: str) -> Cell:
 
 def _told(value) -> str:
     return "–" if value is None else str(value)
+
+
+def _with_minus(number: str) -> str:
+    """A number with a minus as wide as its plus, where it has one."""
+    return number.replace("-", "\u2212")
 
 
 def _flag(name: str) -> str:

@@ -8,9 +8,10 @@ import pytest
 from made_content import made_content, score
 from PIL import Image
 
-from bitkeras.evaluation.figures.canvas import COLOURS, drawn, in_lines, look, save, spread_apart
+from bitkeras.evaluation.figures.canvas import COLOURS, drawn, look, save
 from bitkeras.evaluation.figures.catalogue import draw_figures
 from bitkeras.evaluation.figures.confusion import plot_confusion
+from bitkeras.evaluation.figures.labels import in_lines, spread_apart
 from bitkeras.evaluation.figures.training import curve
 
 CONTENT = {"title": "t", "kind": "study"}

@@ -211,12 +211,15 @@ def test_the_same_content_gives_the_same_files(tmp_path):
     ],
 )
 def test_cards_of_other_data(tmp_path, made):
-    card = clinical_card(made_answers(80, **made), num_samples=20, facts={})
+    answers = made_answers(80, **made)
+    card = clinical_card(answers, num_samples=20, facts={})
     arm = {**BARE["arms"][0], "card": card, "scores": card["overall"]}
     page = Page(write_report(tmp_path, {**BARE, "arms": [arm]}).read_text())
     text = "".join(page.text)
     assert "None" not in text and "nan" not in text.lower().split()
     assert all(name in text for name in made["classes"])
     assert {path.stem for path in (tmp_path / "figures").iterdir()} == {"scores", "roc", "reliability", "confusion"}
+    told = re.findall(r"11 of (\d+) classes are shown", text)
+    assert told == [str(len(np.unique(answers.labels)))] if len(made["classes"]) == 40 else not told
     # Of one card there is nothing to fold.
     assert [attributes for name, attributes in page.elements if name == "details"] == [{"open": None}]

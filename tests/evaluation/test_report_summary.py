@@ -36,7 +36,7 @@ def test_a_paired_difference_resolves_what_intervals_do_not():
     mirrored = told([B, A], differences=[difference("b", "a", -0.05, -0.01)])["Lead"]
     assert mirrored == resolved
     unresolved = told([B, A], differences=[difference("a", "b", -0.01, 0.07)])["Lead"]
-    assert unresolved == expected.format("not resolved", "-0.010 to +0.070")
+    assert unresolved == expected.format("not resolved", "−0.010 to +0.070")
     # Another metric says nothing about this one.
     other = {**difference("a", "b", 0.01, 0.05), "metric": "macro_f1"}
     assert "overlap" in told([B, A], differences=[other])["Lead"]

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from bitkeras.evaluation.figures.canvas import MUTED, Look, look
-from bitkeras.evaluation.figures.confusion import plot_confusion
+from bitkeras.evaluation.figures.card_pictures import card_pictures
 from bitkeras.evaluation.figures.efficiency import plot_epochs_to_target, plot_label_efficiency
-from bitkeras.evaluation.figures.maps import plot_maps
-from bitkeras.evaluation.figures.neighbours import plot_neighbours
-from bitkeras.evaluation.figures.reliability import plot_reliability
-from bitkeras.evaluation.figures.roc import MOST_CLASSES, has_curves, plot_roc, shown_classes
+from bitkeras.evaluation.figures.feature_pictures import map_pictures, neighbour_pictures
+from bitkeras.evaluation.figures.picture import Picture
 from bitkeras.evaluation.figures.scores import plot_scores, value_of
 from bitkeras.evaluation.figures.training import (
     KNN,
@@ -23,36 +20,19 @@ from bitkeras.evaluation.figures.training import (
     plot_collapse,
     plot_training,
 )
-from bitkeras.evaluation.leader import leading_arm, told_names
+from bitkeras.evaluation.leader import told_names
 
 _SEEDS = "The line is the mean over seeds, the band reaches from the lowest to the highest seed."
 
 
-@dataclasses.dataclass(frozen=True)
-class Picture:
-    """One figure of a report.
-
-    Attributes:
-      name: of its files, without the ending.
-      section: of the page that shows it: scores, training, labels, features or clinical.
-      title: a few words.
-      caption: what it shows and how to read it.
-      alt: what someone hears who does not see it.
-    """
-
-    name: str
-    section: str
-    title: str
-    caption: str
-    alt: str
-
-
 def draw_figures(content: Mapping, folder: Path) -> list[Picture]:
     """Draws into `folder` what `content`, as `report.write_report` takes it, has the numbers for."""
+    looks = looks_of(content)
+    of_arms = (_scores, _training, _collapse, _epochs_to_target, _label_efficiency)
+    of_one = (map_pictures, neighbour_pictures, card_pictures)
     return [
-        picture
-        for draw in (_scores, _training, _collapse, _epochs_to_target, _label_efficiency, _maps, _neighbours, _clinical)
-        for picture in draw(content, looks_of(content), folder)
+        *(picture for draw in of_arms for picture in draw(content, looks, folder)),
+        *(picture for draw in of_one for picture in draw(content, folder)),
     ]
 
 
@@ -179,92 +159,3 @@ def _label_efficiency(content: Mapping, looks: Mapping[str, Look], folder: Path)
         "Features are worth more the earlier their line is high. Marks of one number stand a little apart.",
         "Line chart of balanced accuracy by number of labels: " + "; ".join(told) + ".",
     )
-
-
-def _maps(content: Mapping, looks: Mapping[str, Look], folder: Path) -> Iterator[Picture]:
-    maps = content.get("maps")
-    if not maps:
-        return
-    of = told_names(content).get(maps[0].get("arm"), "the encoder")
-    titles, count = " and ".join(one["title"] for one in maps), len(maps[0]["points"])
-    kinds = [*(maps[0].get("groups_of_classes") or {}).items(), ("Sub-classes", None)]
-    for kind, groups in kinds:
-        name = f"map_{_file_name(kind)}"
-        plot_maps(maps, folder, name, groups=groups)
-        shown = ", ".join(groups or maps[0]["class_names"])
-        yield Picture(
-            name,
-            "features",
-            f"Test images as the features see them: {kind}",
-            f"t-SNE of the features of {count:,} test images, {of}, {titles}. Images that lie close together have like "
-            "features; distances between far groups, directions and sizes mean nothing.",
-            f"t-SNE map of {count} test images, {titles}, coloured by {kind.lower()}: {shown}.",
-        )
-
-
-def _neighbours(content: Mapping, looks: Mapping[str, Look], folder: Path) -> Iterator[Picture]:
-    rows = content.get("neighbours")
-    if not rows:
-        return
-    plot_neighbours(rows, folder)
-    found = [(row["query"]["class"], one["class"]) for row in rows for one in row["found"]]
-    agree = sum(query == other for query, other in found)
-    yield Picture(
-        "neighbours",
-        "features",
-        "What the encoder finds alike",
-        "Test images (left) and the labelled images whose features are nearest, with class and cosine. A blue frame "
-        f"and = mark the same class, an orange frame and ≠ another: {agree} of these {len(found)} agree.",
-        f"{len(rows)} test images, one a row, with their nearest labelled images; {agree} of {len(found)} neighbours "
-        "are of the same class.",
-    )
-
-
-def _clinical(content: Mapping, looks: Mapping[str, Look], folder: Path) -> Iterator[Picture]:
-    arm = leading_arm(content, with_card=True)
-    if arm is None:
-        return
-    card, of = arm["card"], arm["name"]
-    if has_curves(card):
-        plot_roc(card, folder)
-        first, others = shown_classes(card)
-        areas = {row["name"]: row["roc_auc"]["value"] for row in card["classes"]}
-        told = ", ".join(f"{name} {areas[name]:.3f}" for name in (first, *others) if areas[name] is not None)
-        cut = f" The {MOST_CLASSES} most frequent classes are shown." if len(areas) > len(others) + 1 else ""
-        yield Picture(
-            "roc",
-            "clinical",
-            "Receiver operating characteristic",
-            f"{of}, each class against all others, best trial. Marked for {first} are the operating points of the card "
-            "(means over trials): the sensitivity at a specificity that is held fixed, and the reverse." + cut,
-            f"ROC curves by class; area under the curve: {told}.",
-        )
-    plot_reliability(card, folder)
-    errors = [card["calibration"][when]["ece"]["value"] for when in ("before", "after")]
-    yield Picture(
-        "reliability",
-        "clinical",
-        "Are its probabilities right?",
-        f"{of}, best trial. On the diagonal, answers given with 70 % are right in 70 % of the cases; above it the "
-        "classifier is more often right than it says. Orange bars are the gaps; below, the number of images in each of "
-        "the bins. ECE, the expected calibration error, is the mean gap over images (and trials).",
-        f"Reliability diagrams before and after temperature scaling; calibration error {errors[0]:.3f} and "
-        f"{errors[1]:.3f}.",
-    )
-    plot_confusion(card, folder)
-    counts = card["confusion"]
-    found = ", ".join(
-        f"{name} {row[at]:.0f} of {sum(row):.0f}" for at, (name, row) in enumerate(zip(card["class_names"], counts))
-    )
-    yield Picture(
-        "confusion",
-        "clinical",
-        "What is taken for what",
-        f"{of}. Rows are true classes and columns answers; the shade is the share of the true class, the number is the "
-        "count of test images, mean over trials.",
-        f"Confusion matrix; right answers by class: {found}.",
-    )
-
-
-def _file_name(kind: str) -> str:
-    return "".join(letter if letter.isalnum() and letter.isascii() else "_" for letter in kind.lower())

@@ -7,18 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bitkeras.evaluation.figures.canvas import (
-    INK,
-    WIDTH,
-    Look,
-    chance_line,
-    drawn,
-    head,
-    label_ends,
-    name_rows,
-    plain,
-    save,
-)
+from bitkeras.evaluation.figures.canvas import INK, WIDTH, Look, drawn, head, plain, save
+from bitkeras.evaluation.figures.labels import chance_line, label_ends, name_rows
 
 
 def plot_label_efficiency(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from bitkeras.evaluation.figures.canvas import FAINT, INK, MUTED, WIDTH, Look, drawn, name_rows, save
+from bitkeras.evaluation.figures.canvas import FAINT, INK, MUTED, WIDTH, Look, drawn, save
+from bitkeras.evaluation.figures.labels import name_rows
 
 METRIC = "balanced_accuracy"
 KNN = "knn_balanced_accuracy"

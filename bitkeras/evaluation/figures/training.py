@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bitkeras.evaluation.figures.canvas import WIDTH, Look, chance_line, drawn, head, label_ends, plain, save
+from bitkeras.evaluation.figures.canvas import WIDTH, Look, drawn, head, plain, save
+from bitkeras.evaluation.figures.labels import chance_line, label_ends
 
 # Key in metrics.jsonl -> title and unit.
 KNN = ("knn_balanced_accuracy", "Nearest neighbours on frozen features", "kNN balanced accuracy (fraction)")
