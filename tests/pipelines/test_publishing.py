@@ -87,3 +87,30 @@ def test_versions_rollback_and_inspect(road, served, tmp_path, capsys):
     push(road, served, tmp_path, "--allow_loss", "--version=9", "--keep=2")
     assert list_versions(served) == [3, 9]
     assert np.isin(sorted(os.listdir(served)), ["3", "9"]).all()
+
+
+def test_a_frozen_model_is_a_version_of_its_own_and_is_converted_beside(road, served, tmp_path, capsys):
+    flags = ["--allow_loss", "--freeze", "--also=tflite"]
+    push(road, served, tmp_path, *flags)
+    told = capsys.readouterr().out
+    assert "in a fresh process, to 1e-05" in told and "model.tflite: within " in told
+    assert (tmp_path / "Converter" / "tflite" / "1" / "model.tflite").stat().st_size > 1000
+    version = served / str(list_versions(served)[-1])
+    manifest = json.loads((version / "assets.extra" / "export_manifest.json").read_text())
+    assert (manifest["is_frozen"], manifest["serve_precision"]) == (True, "float32")
+    # Nothing is left that a variable would be restored from.
+    assert (version / "variables" / "variables.index").stat().st_size < 500
+    push(road, served, tmp_path, *flags)
+    assert "already holds this encoder and probe" in capsys.readouterr().out
+    push(road, served, tmp_path, "--allow_loss", "--freeze", "--serve_precision=bfloat16", "--max_latency_ms=60000")
+    told = capsys.readouterr().out
+    assert "in a fresh process, to 0.1" in told and "the exported model on " in told
+    newest = served / str(list_versions(served)[-1]) / "assets.extra" / "export_manifest.json"
+    assert newest.parents[1] != version and json.loads(newest.read_text())["serve_precision"] == "bfloat16"
+
+
+def test_bfloat16_is_not_converted(road, served, tmp_path):
+    before = list_versions(served)
+    with pytest.raises(UserError, match="--also converts models of float32, and --serve_precision is bfloat16"):
+        push(road, served, tmp_path, "--also=tflite", "--serve_precision=bfloat16")
+    assert list_versions(served) == before and not (tmp_path / "Trainer").exists()
