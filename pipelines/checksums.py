@@ -32,13 +32,18 @@ def _sha256(path: str, size: int, changed: int) -> str:
 
 
 def images_fingerprint(source: ImageSource) -> str:
-    """Changes with the ids, classes, lesions and file sizes of the images.
+    """Changes with the ids, classes, lesions, facts and file sizes of the images.
 
     Not with the pixels where a file keeps its size: reading 10,000 sizes takes a fraction of a second, and reading
     the files of HAM10000 most of a minute on a laptop. Images that are held in memory count with their bytes.
     """
     known = [source.name, source.conversion, list(source.class_names), len(source)]
-    columns = (source.labels, source.groups, source.official_test)
+    columns = (
+        source.labels,
+        source.groups,
+        source.official_test,
+        *(source.facts[name] for name in sorted(source.facts)),
+    )
     digest = hashlib.sha256(repr(known).encode())
     for index, image_id in enumerate(source.image_ids):
         row = [str(image_id), _size(source, index), *(None if one is None else str(one[index]) for one in columns)]

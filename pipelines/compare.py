@@ -143,7 +143,7 @@ def baselines(probes: Sequence[tuple[RunFolder, str]]) -> list[dict]:
 def about_data(answers: Answers, reports: Sequence[Mapping]) -> dict:
     """What the test part is; what the probes say differently is left to their own reports."""
     found = {
-        **{"num_test_images": len(answers.labels), "chance_level": chance_level(len(answers.class_names))},
+        **{"num_test_images": len(answers.labels), "chance_level": chance_level(len(set(answers.labels)))},
         "num_test_lesions": None if answers.groups is None else len(set(answers.groups)),
     }
     for key in ("data", "split"):

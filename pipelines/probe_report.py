@@ -83,7 +83,8 @@ def describe(run: RunFolder, name: str, options: Mapping, scores: EncoderScores,
     return {
         "data": scores.source.summary(),
         "split": f"{split_title(config if options['dataset'] == AS_PRETRAINED else options)} ({parts})",
-        "chance_level": chance_level(scores.num_classes),
+        # Balanced accuracy is a mean over the classes that have test images.
+        "chance_level": chance_level(len(np.unique(scores.labels["test"]))),
         "num_test_images": len(scores.indices["test"]),
         "num_test_lesions": None if scores.groups is None else len(set(scores.groups)),
         "commands": [

@@ -11,6 +11,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import tensorflow as tf
+
+import bitkeras
 from bitkeras.errors import UserError
 from bitkeras.files import written_atomically
 from pipelines.checksums import sha256_of
@@ -69,6 +72,8 @@ def step_key(command: str, *, flags: dict, inputs: tuple[Step, ...] = (), data: 
     given = {name: value for name, value in flags.items() if value is not None and value is not False}
     parts = {
         "format": FORMAT,
+        # Another version may compute something else under the same flags.
+        "versions": [bitkeras.__version__, tf.__version__],
         "command": command,
         "flags": given,
         "inputs": [step.key for step in inputs],

@@ -6,9 +6,10 @@ pretrain`. All have one split (--split_seed), so that they are compared on the s
 and classifiers.
 
 Every step keeps its result in --steps_dir under a key of all that it depends on: flags, the steps before it, and the
-images (ids, classes, lesions and file sizes). Killed, the same command makes what is missing; a file that was changed
-since is noticed and made again. Studies with one --steps_dir share their steps, also while they run: start the same
-command twice to use two processes. STUDY_DIR gets plan.json, steps/, report.html, report.md, report.json, figures/.
+images (ids, classes, lesions, facts and file sizes). Killed, the same command makes what is missing; a file that was
+changed since is noticed and made again. Studies with one --steps_dir share their steps, also while they run: start the
+same command twice to use two processes. STUDY_DIR gets plan.json, steps/, report.html, report.md, report.json,
+figures/.
 """
 
 from __future__ import annotations

@@ -15,14 +15,17 @@ from pipelines.study_plan import FULL, ArmRun
 
 
 def describe_arm(arm: Arm, runs: list[ArmRun], scores: dict, curves: list[list[dict]]) -> dict:
-    """One entry of `arms`: the card and the retention are those of the first seed."""
+    """One entry of `arms`: the card and the retention are those of the first seed, and the flags."""
     probe_dir, run = runs[0].probes[FULL].folder, folder_of(runs[0])
     retention, rows = run.path / "retention.json", [score_rows(run)[0] for run in runs]
     num_images, is_trained = num_trained_on(runs[0]), runs[0].is_trained
+    probe_flags = runs[0].probes[FULL].facts["flags"]
     found = {
-        **{"id": arm.id, "name": arm.name, "baseline": False, "num_runs": len(runs), "flags": run.config()},
+        **{"id": arm.id, "name": arm.name, "baseline": False, "num_runs": len(runs)},
+        "flags": {**run.config(), **{f"probe --{flag}": value for flag, value in probe_flags.items()}},
         "scores": {**scores, METRIC: _over_seeds([row[METRIC] for row in rows])},
         "card": json.loads((probe_dir / CARD).read_text()),
+        "card_of": f"seed {runs[0].seed}, the first of {len(runs)}" if len(runs) > 1 else None,
         "curves": curves if is_trained else None,
         "verdict": worst_verdict(curves) if is_trained else None,
         "retention": json.loads(retention.read_text()) if retention.is_file() else None,
@@ -69,7 +72,7 @@ def num_trained_on(run: ArmRun) -> int:
 
 
 def _over_seeds(values: list[float]) -> dict:
-    std = float(np.std(values)) if len(values) > 1 else None
+    std = float(np.std(values, ddof=1)) if len(values) > 1 else None
     return {"value": float(np.mean(values)), "std": std, "interval": None, "trials": values}
 
 

@@ -31,7 +31,8 @@ def epochs_to_target(curves: Mapping[str, Mapping[int, Sequence[Mapping]]], num_
     if not targets:
         return None
     found = {
-        arm: {seed: first_epoch(by_seed.get(seed, []), target) for seed, target in targets.items()}
+        # A seed whose run failed says nothing about the arm.
+        arm: {seed: first_epoch(by_seed[seed], target) for seed, target in targets.items() if seed in by_seed}
         for arm, by_seed in curves.items()
     }
     rows = []
@@ -40,7 +41,7 @@ def epochs_to_target(curves: Mapping[str, Mapping[int, Sequence[Mapping]]], num_
             None if epoch is None else minutes_of(curves[arm][seed], num_images, until=epoch)
             for seed, epoch in epochs.items()
         ]
-        speedup = _speedup(list(found[of].values()), list(epochs.values()))
+        speedup = _speedup([found[of][seed] for seed in epochs], list(epochs.values()))
         rows.append({"arm": arm, "epochs": list(epochs.values()), "minutes": minutes, "speedup": speedup})
     known = {"seeds": list(targets), "targets": list(targets.values()), "of": of, "metric": METRIC}
     return {"target": float(np.mean(known["targets"])), **known, "rows": rows}
@@ -75,6 +76,6 @@ def _scores(rows: Sequence[Mapping]) -> list[tuple[int, float]]:
 
 
 def _speedup(of: Sequence[int | None], epochs: Sequence[int | None]) -> float | None:
-    if None in epochs or not sum(epochs):
+    if None in epochs or not sum(epochs):  # also where there is no run
         return None
     return float(np.mean(of) / np.mean(epochs))

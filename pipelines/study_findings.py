@@ -81,7 +81,7 @@ def about_data(plan: Plan, runs: list[ArmRun]) -> dict:
     # One of them has looked for near-duplicates.
     audit = next((one for one in audits if one["near_duplicates"] is not None), audits[0])
     return {
-        "chance_level": chance_level(len(card["class_names"])),
+        "chance_level": chance_level(sum(row["support"] > 0 for row in card["classes"])),
         "data": plan.source.summary(),
         "split": split_title(config),
         "num_test_images": card["num_images"],

@@ -141,6 +141,8 @@ class Planner:
         arguments = [*shared, f"--seed={seed}", f"--label_fraction={fraction:g}"]
         arguments += ["--baselines"] if baselines else []
         flags = probe_flags(arguments)
+        if flags["beside"]:
+            raise UserError("--probe_flags has --beside; in a study, name what is to be compared by --arms.")
         # Of the first run the audit is there, with the near-duplicates; of others they are not asked for again.
         conduct = [f"--data_dir={self.options['data_dir']}", "--nofind_duplicates"]
         return self._add(
@@ -187,6 +189,7 @@ class Planner:
             folder = next(iter(sorted(parent.glob(f"*-{key[:8]}"))), parent / f"{name}-{key[:8]}")
             line = arguments and shlex.join(["bitkeras", command, *arguments(folder)])
             run = (lambda: make(folder)) if make else (lambda: run_command(command, arguments(folder)))
-            above = "" if parent == self.steps_dir else f"{parent.name.rpartition('-')[0]}/"
+            # Of this study's arm: the folder may have its name from another one.
+            above = "".join(f"{step.name}/" for step in fields.get("inputs", ()))
             self.steps[key] = Step(f"{above}{name}", key, folder, make=run, line=line, **fields)
         return self.steps[key]

@@ -24,7 +24,7 @@ def report_step(study_dir: Path, plan: Plan, options: dict, unfinished: dict[str
         content = gather(plan, {step.name for step in done}, title=f"Study on {plan.source.name}")
         facts = {
             "Seeds": ", ".join(map(str, options["seeds"])),
-            "Images": f"sha256 {plan.data_key[:16]} of ids, classes, lesions and file sizes",
+            "Images": f"sha256 {plan.data_key[:16]} of ids, classes, lesions, facts and file sizes",
         }
         if unfinished:
             facts["Not in this report"] = "; ".join(f"{name} ({outcome})" for name, outcome in unfinished.items())

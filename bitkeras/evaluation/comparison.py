@@ -58,7 +58,7 @@ class SampledScore:
         return {
             "value": float(defined.mean()) if len(defined) else None,
             # One trial has no spread; 0 would claim that it was measured.
-            "std": float(defined.std()) if len(defined) > 1 else None,
+            "std": float(defined.std(ddof=1)) if len(defined) > 1 else None,
             "interval": None if interval is None else list(interval),
             "trials": [None if np.isnan(value) else float(value) for value in trials],
         }
@@ -137,8 +137,10 @@ def paired_differences(
     names = sorted({name for pair in pairs for name in pair})
     if not names:
         return []
-    first = answers[names[0]]
-    aligned = {name: aligned_with(first, answers[name], names=(names[0], name)) for name in names}
+    # Whoever knows the lesions: drawn as single images they would make the interval too narrow.
+    knows = next((name for name in names if answers[name].groups is not None), names[0])
+    first = answers[knows]
+    aligned = {name: aligned_with(first, answers[name], names=(knows, name)) for name in names}
     resamples = Resamples.of(len(first.labels), first.groups, num_samples=num_samples, seed=seed)
     sampled = {name: sample_scores(held, resamples, metrics=metrics) for name, held in aligned.items()}
     places = {name: index for index, name in enumerate(names)}

@@ -143,6 +143,6 @@ def score_row(
         trials = [score(labels, trial) for trial in np.atleast_2d(predictions)]
         row[metric] = float(np.mean(trials))
         # One trial has no spread; 0 would claim that it was measured.
-        row[f"{metric}_std"] = float(np.std(trials)) if len(trials) > 1 else None
+        row[f"{metric}_std"] = float(np.std(trials, ddof=1)) if len(trials) > 1 else None
     row["interval"] = list(bootstrap_interval("balanced_accuracy", labels, predictions, groups=groups, seed=seed))
     return row

@@ -112,9 +112,13 @@ def rank_scores(ranking: Ranking, resamples: Resamples | None = None) -> dict[st
 
 
 def threshold_at(ranking: Ranking, *, fixed: str, at: float) -> float | None:
-    """The score from which on an image is taken for the class at an operating point; None: no image is."""
+    """The score from which on an image is taken for the class at an operating point.
+
+    None where no image is, and where all images are of one kind, so that there is no such point.
+    """
     place = operating_place(*found_counts(ranking), fixed=fixed, at=at)[0]
-    return None if place == 0 else float(ranking.thresholds[place - 1])
+    is_mixed = 0 < ranking.positives.sum() < len(ranking.positives)
+    return None if place == 0 or not is_mixed else float(ranking.thresholds[place - 1])
 
 
 def curves(ranking: Ranking) -> tuple[dict[str, list[float]], dict[str, list[float]]]:

@@ -165,6 +165,7 @@ def _card(arm: Mapping, *, is_open: bool) -> Markup:
     return tag(
         "details",
         tag("summary", tag("h3", f"Clinical card: {arm['name']}")),
+        tag("p", f"Of {arm['card_of']}.") if arm.get("card_of") else None,
         tag("p", sentence) if sentence else None,
         _set(card_tables(arm["card"])),
         open=is_open,

@@ -98,7 +98,7 @@ def _baselines(content: Mapping, leader: Mapping) -> list[str]:
         sentences.append(f"It does not beat {listed(scores)}.")
     told = {
         RESOLVED: "Its lead over {} is resolved on this test set.",
-        NOT_RESOLVED: "Its lead over {} is not resolved on this test set: the intervals overlap, so it may be luck.",
+        NOT_RESOLVED: "Its lead over {} is not resolved on this test set, so it may be luck.",
         UNKNOWN: "It scores higher than {}, for which there is no interval.",
     }
     return sentences + [

@@ -52,7 +52,7 @@ def test_overall_scores_are_scikit_learns(card, answers):
     for metric, score in expected.items():
         found = card["overall"][metric]
         assert found["value"] == pytest.approx(mean_over_trials(answers, score), abs=1e-9)
-        assert found["std"] == pytest.approx(np.std(found["trials"])) and len(found["trials"]) == 2
+        assert found["std"] == pytest.approx(np.std(found["trials"], ddof=1)) and len(found["trials"]) == 2
         assert found["interval"][0] < found["value"] < found["interval"][1]
 
 

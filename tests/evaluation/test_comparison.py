@@ -86,7 +86,7 @@ def test_several_runs_count_as_runs():
     alone = [sample_scores(run)["balanced_accuracy"].score() for run in runs]
     np.testing.assert_allclose(score["trials"], [one["value"] for one in alone])
     assert score["value"] == pytest.approx(np.mean(score["trials"]))
-    assert score["std"] == pytest.approx(np.std(score["trials"]))
+    assert score["std"] == pytest.approx(np.std(score["trials"], ddof=1))
     # Runs this unlike make the interval wide; that of the test images alone is not.
     width = score["interval"][1] - score["interval"][0]
     assert width > 2 * max(one["interval"][1] - one["interval"][0] for one in alone)
@@ -111,3 +111,10 @@ def test_what_holds_no_answers_is_told(tmp_path):
     for name in ("cut.npz", "other.npz"):
         with pytest.raises(UserError, match="holds no answers of a probe"):
             load_answers(tmp_path / name)
+
+
+def test_lesions_that_one_of_the_two_knows_are_drawn_whole():
+    a, b = made_answers(seed=1), made_answers(skill=1, seed=2)
+    blind = dataclasses.replace(a, groups=None)
+    expected = paired_differences({"a": a, "b": b}, [("a", "b")], num_samples=50)
+    assert paired_differences({"a": blind, "b": b}, [("a", "b")], num_samples=50) == expected

@@ -55,7 +55,7 @@ def test_one_encoder_has_no_lead_but_over_baselines():
     assert found["Result"].startswith("A reaches a balanced accuracy of 0.600") and "Lead" not in found
     assert found["Baselines"] == (
         "Its lead over pixels is resolved on this test set. Its lead over network before is not resolved on this test "
-        "set: the intervals overlap, so it may be luck."
+        "set, so it may be luck."
     )
 
 

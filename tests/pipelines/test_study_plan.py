@@ -10,7 +10,7 @@ from bitkeras.data import read_source
 from bitkeras.errors import UserError
 from pipelines import cli, splitting, study
 from pipelines.snapshots import read_epochs
-from pipelines.study_arms import ARMS, PAPER, compared_pairs, find_arms
+from pipelines.study_arms import ARMS, COLLAPSE_PAIRS, PAPER, compared_pairs, find_arms
 from pipelines.study_plan import Planner
 
 SMALL = {
@@ -104,6 +104,11 @@ def test_keys_change_with_the_images_and_with_a_weights_file(quick, phantoms, tm
     image = next(moved.rglob("*.jpg"))
     image.write_bytes(image.read_bytes() + b"\0")
     assert not set(keys(plan(moved, tmp_path)).values()) & set(keys(quick()).values())
+    table = next(moved.glob("HAM10000_metadata*"))
+    before = keys(plan(moved, tmp_path))
+    table.write_text(table.read_text().replace("female", "male"))
+    # Corrected facts change the clinical card.
+    assert not set(keys(plan(moved, tmp_path)).values()) & set(before.values())
     from bitkeras.backbones.shipped import shipped_path
 
     weights = tmp_path / "weights.npz"
@@ -184,8 +189,8 @@ def test_a_dry_run_tells_the_plan_and_makes_nothing(phantoms, tmp_path, capsys):
     command = [f"--data_dir={phantoms}", f"--study_dir={tmp_path / 'study'}", "--flagfile=study-laptop", "--dry_run"]
     cli.run("study", command)
     lines = capsys.readouterr().out.splitlines()
-    # 2 frozen networks, 3 x 3 trained ones, 15 x 5 probes, a look.
-    assert sum("to do" in line for line in lines) == 2 + 9 + 75 + 1
+    # 2 frozen networks, 4 x 3 trained ones, 18 x 5 probes, a look.
+    assert sum("to do" in line for line in lines) == 2 + 12 + 90 + 1
     assert any("87 of 87 steps are to be done, in about" in line for line in lines)
     assert not (tmp_path / "study").exists()
 
@@ -210,3 +215,11 @@ def test_epochs_of_snapshots():
     for text in ("0", "51", "a", "1.5"):
         with pytest.raises(UserError, match="--snapshot_epochs"):
             read_epochs(text, 50)
+
+
+@pytest.mark.parametrize("preset", ["study", "study-laptop"])
+def test_the_presets_have_the_pair_of_the_papers_figure_1(preset):
+    lines = (cli.PRESETS / f"{preset}.flags").read_text().splitlines()
+    (names,) = [line.partition("=")[2] for line in lines if line.startswith("--arms=")]
+    arms = {arm.id for arm in find_arms(names, None)}
+    assert set(PAPER) <= arms and any(set(pair) <= arms for pair in COLLAPSE_PAIRS)

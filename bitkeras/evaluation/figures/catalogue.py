@@ -108,6 +108,7 @@ def _collapse(content: Mapping, looks: Mapping[str, Look], folder: Path) -> Iter
         "collapse",
         "training",
         "Group Norm against Batch Norm",
+        "The paper's figure 1, with nearest neighbours in place of training accuracy, as no labels are trained on: "
         f"{names}. A network that collapses drives its loss to the lowest value there is by giving every image "
         f"the same features: their spread falls to 0, and nearest neighbours can do no better than chance. {_SEEDS}",
         f"Three line charts over epochs, {names}: kNN balanced accuracy, loss, spread of the features. "
