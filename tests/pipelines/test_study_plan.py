@@ -191,7 +191,7 @@ def test_a_dry_run_tells_the_plan_and_makes_nothing(phantoms, tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     # 2 frozen networks, 4 x 3 trained ones, 18 x 5 probes, a look.
     assert sum("to do" in line for line in lines) == 2 + 12 + 90 + 1
-    assert any("87 of 87 steps are to be done, in about" in line for line in lines)
+    assert any("105 of 105 steps are to be done, in about" in line for line in lines)
     assert not (tmp_path / "study").exists()
 
 
