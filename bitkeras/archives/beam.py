@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import re
+import signal
 import threading
 from collections.abc import Callable, Sequence
 
@@ -125,7 +126,13 @@ def _wait(run: Callable[[], str], tell: Callable[[], None]) -> None:
             outcome.append(error)
 
     thread = threading.Thread(target=finish, name="pipeline", daemon=True)
-    thread.start()
+    # A thread inherits what is blocked. A Ctrl-C that the system hands to one of Beam's threads is not seen by this one
+    # in time, and now and then never.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        thread.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     while thread.is_alive():
         thread.join(_TELL_EVERY)
         tell()
