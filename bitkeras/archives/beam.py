@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
+import os
 import re
 import signal
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 
 from bitkeras.errors import UserError
 
@@ -19,6 +22,8 @@ _SUFFIX = re.compile(r" \[while running .*", re.DOTALL)
 
 # Seconds between two calls of what tells how far the work is.
 _TELL_EVERY = 10.0
+# Seconds between two looks at whether the work is done or Ctrl-C was pressed.
+_LOOK_EVERY = 0.2
 
 # Set where a task has failed or the user wants to stop: Beam would first carry out all it has handed to its threads.
 _stopped = threading.Event()
@@ -126,21 +131,45 @@ def _wait(run: Callable[[], str], tell: Callable[[], None]) -> None:
             outcome.append(error)
 
     thread = threading.Thread(target=finish, name="pipeline", daemon=True)
-    # A thread inherits what is blocked. A Ctrl-C that the system hands to one of Beam's threads is not seen by this one
-    # in time, and now and then never.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        thread.start()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    while thread.is_alive():
-        thread.join(_TELL_EVERY)
-        tell()
+    thread.start()
+    told = time.monotonic()
+    with _signals() as reader:
+        while thread.is_alive():
+            thread.join(_LOOK_EVERY)
+            with contextlib.suppress(BlockingIOError):
+                if signal.SIGINT in os.read(reader, 64):
+                    # Runs the handler here and now.
+                    signal.raise_signal(signal.SIGINT)
+            if time.monotonic() - told >= _TELL_EVERY or not thread.is_alive():
+                tell()
+                told = time.monotonic()
     (state,) = outcome
     if isinstance(state, BaseException):
         raise _as_raised(state) from state
     if state != "DONE":
         raise UserError(f"The job ended as {state}; its runner's log says why. The same command goes on from there.")
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[int]:
+    """The end of a pipe that gets a byte for each signal, whichever thread the system hands it to.
+
+    Python runs a handler in the main thread alone, and one that waits hears of a signal that a thread of Beam's got
+    late or, seen in one run of four, never. `signal.set_wakeup_fd` is for the main thread; elsewhere nothing comes.
+    """
+    reader, writer = os.pipe()
+    is_main, before = threading.current_thread() is threading.main_thread(), -1
+    try:
+        for end in (reader, writer):
+            os.set_blocking(end, False)
+        if is_main:
+            before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        yield reader
+    finally:
+        if is_main:
+            signal.set_wakeup_fd(before)
+        os.close(reader)
+        os.close(writer)
 
 
 def _as_raised(error: BaseException) -> BaseException:
