@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from bitkeras.data.preprocess import preprocess
 from bitkeras.errors import UserError
+from bitkeras.evaluation.calibration import softmax
 from bitkeras.evaluation.novelty import Familiar, novelty
 from export.checks import BFLOAT16_TOLERANCE, CHECKS, FROZEN_TOLERANCE, TOLERANCE, Answer, Expected
 from export.servable import Servable
@@ -43,8 +44,7 @@ def expected_answer(servable: Servable, images: Sequence[bytes]) -> Expected:
         pixels = np.stack([_decode(image, index, servable.image_size) for index, image in enumerate(images)])
         embedding = servable.encoder(pixels, training=False).numpy()
     logits = embedding.astype(np.float64) @ servable.head_kernel.numpy() + servable.head_bias.numpy()
-    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    probabilities = exponentials / exponentials.sum(axis=-1, keepdims=True)
+    probabilities = softmax(logits)
     familiar = Familiar(servable.references.numpy(), servable.distances.numpy())
     return Expected(
         class_names=servable.class_names,

@@ -27,6 +27,7 @@ from export.push import MANIFEST, export_model, full_disk_told, seal
 from export.servable import Servable
 from export.validation import tolerance_of
 from export.versions import latest_version, list_versions, prune, publish_copy, require_free, version_path
+from pipelines.checksums import sha256_of
 from pipelines.command_flags import CommandFlags
 from pipelines.converting import convert_all, parse_formats
 from pipelines.gate import Candidate, Gate, evaluate, infra_verdict
@@ -103,7 +104,7 @@ def push_run(
             f"--name={name}` first."
         )
     encoder_path = probed_encoder_path(run, name)
-    contents = {path.name: _sha256(path) for path in (encoder_path, probe_path)}
+    contents = {path.name: sha256_of(path) for path in (encoder_path, probe_path)}
     form = {"is_frozen": freeze, "serve_precision": serve_precision}
     if already_pushed(push_dir, version, contents, form):
         say(f"{version_path(push_dir, version)} already holds this encoder and probe; nothing to do.")
@@ -187,7 +188,7 @@ def data_facts(source: ImageSource, test: np.ndarray, results: RunFolder, run: R
         digest.update(str(source.image_ids[index]).encode())
         digest.update(hashlib.sha256(read_image(source, index)).digest())
     split_path = results.split_path if results.split_path.exists() else run.split_path
-    checksums = {"test_images_sha256": digest.hexdigest(), "split_sha256": _sha256(split_path)}
+    checksums = {"test_images_sha256": digest.hexdigest(), "split_sha256": sha256_of(split_path)}
     return {"name": source.name, "num_test_images": len(test), **checksums}
 
 
@@ -215,10 +216,6 @@ def already_pushed(push_dir: str, version: int | None, contents: dict[str, str],
         return False
     known = {"is_frozen": False, "serve_precision": "float32", **json.loads(manifest.read_text())}
     return known.get("made_from_sha256") == contents and form.items() <= known.items()
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 if __name__ == "__main__":

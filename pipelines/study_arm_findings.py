@@ -9,6 +9,7 @@ import numpy as np
 from bitkeras.evaluation.verdict import REMEDIES, VERDICTS
 from bitkeras.runs import RunFolder
 from pipelines.clinical import CARD
+from pipelines.report_arms import scores_of_row
 from pipelines.study_arms import Arm
 from pipelines.study_curves import METRIC, count_images, minutes_of
 from pipelines.study_plan import FULL, ArmRun
@@ -53,16 +54,8 @@ def baseline_arms(runs: list[ArmRun]) -> list[dict]:
 
 
 def _baseline(row: dict) -> dict:
-    scores = {
-        metric: {
-            **{"value": row[metric], "std": row.get(f"{metric}_std"), "trials": [row[metric]]},
-            "interval": row.get("interval") if metric == "balanced_accuracy" else None,
-        }
-        for metric in ("balanced_accuracy", "macro_f1", "accuracy", METRIC)
-        if row.get(metric) is not None
-    }
     id = "".join(letter if letter.isalnum() else "_" for letter in row["name"])
-    return {"id": id, "name": row["name"], "baseline": True, "scores": scores, "num_runs": 1, "flags": {}}
+    return {"id": id, "name": row["name"], "baseline": True, "scores": scores_of_row(row), "num_runs": 1, "flags": {}}
 
 
 def num_trained_on(run: ArmRun) -> int:

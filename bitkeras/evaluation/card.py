@@ -6,12 +6,12 @@ import numpy as np
 
 from bitkeras.evaluation.answers import Answers
 from bitkeras.evaluation.calibration import calibration_scores, reliability_bins
-from bitkeras.evaluation.comparison import SampledScore, sample_scores
+from bitkeras.evaluation.comparison import AREAS, SampledScore, sample_scores
 from bitkeras.evaluation.metrics import OF_TALLY
 from bitkeras.evaluation.ranking import FOUND, OPERATING_POINTS, Ranking, curves, rank, rank_scores, threshold_at
 from bitkeras.evaluation.resampling import LEVEL, NUM_SAMPLES, Resamples
 from bitkeras.evaluation.subgroups import subgroups_of
-from bitkeras.evaluation.tallies import CLASS_SCORES, sensitivity, tally
+from bitkeras.evaluation.tallies import CLASS_SCORES, mean_defined, sensitivity, tally
 
 _MELANOMA = ("mel", "melanoma")
 
@@ -54,7 +54,7 @@ def clinical_card(
         "num_images": len(answers.labels),
         "num_groups": None if answers.groups is None else resamples.num_groups,
         **{"num_trials": len(answers.probabilities), "level": LEVEL, "num_samples": num_samples},
-        "overall": {metric: sampled.score() for metric, sampled in sample_scores(answers, resamples).items()},
+        "overall": _overall(answers, ranked, resamples),
         "classes": _class_rows(answers, ranked, resamples),
         "confusion": _confusion(answers),
         "focus": focus_of(answers.class_names),
@@ -89,6 +89,17 @@ def _score(pairs: list[tuple[np.ndarray, np.ndarray]]) -> dict:
     return SampledScore(values, samples, np.zeros(len(values), int)).score()
 
 
+def _overall(answers: Answers, ranked: list, resamples: Resamples) -> dict[str, dict]:
+    """`OVERALL_METRICS`; the areas are means of those by class, which nearly all of the work goes into."""
+    counted = sample_scores(answers, resamples, metrics=tuple(OF_TALLY))
+    scores = {metric: sampled.score() for metric, sampled in counted.items()}
+    for metric in AREAS:
+        by_class = [zip(*((value[metric], samples[metric]) for value, samples in trial)) for trial in ranked]
+        means = [tuple(mean_defined(np.stack(classes, axis=-1)) for classes in pair) for pair in by_class]
+        scores[metric] = _score(means)
+    return scores
+
+
 def _class_rows(answers: Answers, ranked: list, resamples: Resamples) -> list[dict]:
     num_classes, labels = len(answers.class_names), answers.labels
     predictions = answers.probabilities.argmax(axis=2)
@@ -99,7 +110,7 @@ def _class_rows(answers: Answers, ranked: list, resamples: Resamples) -> list[di
         row = {"name": name, "support": int((labels == index).sum())}
         for metric, score in CLASS_SCORES.items():
             row[metric] = _score([tuple(score(counts)[:, index] for counts in pair) for pair in tallies])
-        for metric in ("roc_auc", "pr_auc"):
+        for metric in AREAS:
             row[metric] = _ranked_score(ranked, index, metric)
         rows.append(row)
     return rows

@@ -14,9 +14,9 @@ from bitkeras.evaluation.resampling import LEVEL, NUM_SAMPLES, Resamples, percen
 from bitkeras.evaluation.tallies import mean_defined, tally
 
 RESOLVED, NOT_RESOLVED = "resolved", "not resolved on this test set"
-_AREAS = {"roc_auc": roc_auc, "pr_auc": average_precision}
+AREAS = {"roc_auc": roc_auc, "pr_auc": average_precision}
 # Areas are macro means over the classes that have test images, each class against the rest.
-OVERALL_METRICS = (*OF_TALLY, *_AREAS)
+OVERALL_METRICS = (*OF_TALLY, *AREAS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,18 +87,18 @@ def _trial_scores(labels: np.ndarray, probabilities: np.ndarray, resamples: Resa
     num_classes = probabilities.shape[1]
     counts = tally(labels, probabilities.argmax(axis=1), num_classes, resamples=resamples)
     scores = {metric: score(counts) for metric, score in OF_TALLY.items()}
-    if not set(metrics) & set(_AREAS):
+    if not set(metrics) & set(AREAS):
         # They are nearly all of the work.
         return scores
     areas = [_areas(labels == index, probabilities[:, index], resamples) for index in range(num_classes)]
-    by_class = {metric: np.stack([area[metric] for area in areas], axis=-1) for metric in _AREAS}
+    by_class = {metric: np.stack([area[metric] for area in areas], axis=-1) for metric in AREAS}
     return {**scores, **{metric: mean_defined(values) for metric, values in by_class.items()}}
 
 
 def _areas(is_positive: np.ndarray, scores: np.ndarray, resamples: Resamples) -> dict[str, np.ndarray]:
     ranking = rank(is_positive, scores)
     blocks = [found_counts(ranking, weights) for weights in resamples.blocks(ranking.order)]
-    return {metric: np.concatenate([area(*counts) for counts in blocks]) for metric, area in _AREAS.items()}
+    return {metric: np.concatenate([area(*counts) for counts in blocks]) for metric, area in AREAS.items()}
 
 
 def overall_scores(answers: Mapping[str, Answers]) -> dict[str, dict[str, dict]]:

@@ -10,6 +10,7 @@ import dataclasses
 import numpy as np
 
 from bitkeras.evaluation.resampling import Resamples
+from bitkeras.evaluation.tallies import ratio
 
 OPERATING_POINTS = (0.8, 0.9, 0.95)
 # What is held fixed -> what is then found.
@@ -63,14 +64,14 @@ def found_counts(ranking: Ranking, weights: np.ndarray | None = None) -> tuple[n
 def roc_auc(hits: np.ndarray, alarms: np.ndarray) -> np.ndarray:
     """Area under the ROC curve, [s]; NaN where all images are of one kind."""
     area = (np.diff(alarms, axis=1) * (hits[:, 1:] + hits[:, :-1])).sum(1) / 2
-    return _share(area, hits[:, -1] * alarms[:, -1])
+    return ratio(area, hits[:, -1] * alarms[:, -1])
 
 
 def average_precision(hits: np.ndarray, alarms: np.ndarray) -> np.ndarray:
     """Area under the precision-recall curve by steps (scikit-learn's average precision), [s]; NaN as `roc_auc`."""
     precisions = hits / np.maximum(hits + alarms, 1)
     area = (np.diff(hits, axis=1) * precisions[:, 1:]).sum(1)
-    return np.where(alarms[:, -1] > 0, _share(area, hits[:, -1]), np.nan)
+    return np.where(alarms[:, -1] > 0, ratio(area, hits[:, -1]), np.nan)
 
 
 def operating_place(hits: np.ndarray, alarms: np.ndarray, *, fixed: str, at: float) -> np.ndarray:
@@ -87,9 +88,9 @@ def score_at(hits: np.ndarray, alarms: np.ndarray, *, fixed: str, at: float) -> 
     """Sensitivity at a fixed specificity or the reverse, read off each ROC curve, [s]; NaN as `roc_auc`."""
     place = operating_place(hits, alarms, fixed=fixed, at=at)[:, None]
     if fixed == "specificity":
-        found = _share(np.take_along_axis(hits, place, 1)[:, 0], hits[:, -1])
+        found = ratio(np.take_along_axis(hits, place, 1)[:, 0], hits[:, -1])
     else:
-        found = 1 - _share(np.take_along_axis(alarms, place, 1)[:, 0], alarms[:, -1])
+        found = 1 - ratio(np.take_along_axis(alarms, place, 1)[:, 0], alarms[:, -1])
     return np.where(hits[:, -1] * alarms[:, -1] > 0, found, np.nan)
 
 
@@ -134,7 +135,3 @@ def curves(ranking: Ranking) -> tuple[dict[str, list[float]], dict[str, list[flo
     some = kept[kept > 0]
     precisions = hits[some] / (hits[some] + alarms[some])
     return roc, {"sensitivity": sensitivities[some].tolist(), "precision": precisions.tolist()}
-
-
-def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    return np.where(whole > 0, part / np.where(whole > 0, whole, 1), np.nan)

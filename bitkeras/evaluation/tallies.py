@@ -45,23 +45,23 @@ def tally(
 
 def sensitivity(counts: Tally) -> np.ndarray:
     """Share of a class's images that are found (recall), [..., K]; NaN for a class without images."""
-    return _ratio(counts.hits, counts.support)
+    return ratio(counts.hits, counts.support)
 
 
 def specificity(counts: Tally) -> np.ndarray:
     """Share of the other classes' images that are not taken for it, [..., K]; NaN where there are none."""
     others = counts.num_images - counts.support
-    return _ratio(others - (counts.predicted - counts.hits), others)
+    return ratio(others - (counts.predicted - counts.hits), others)
 
 
 def precision(counts: Tally) -> np.ndarray:
     """Share of the predictions of a class that are right, [..., K]; NaN for a class never predicted."""
-    return _ratio(counts.hits, counts.predicted)
+    return ratio(counts.hits, counts.predicted)
 
 
 def f1(counts: Tally) -> np.ndarray:
     """Harmonic mean of sensitivity and precision, [..., K]; NaN for a class without images."""
-    scores = _ratio(2 * counts.hits, counts.support + counts.predicted)
+    scores = ratio(2 * counts.hits, counts.support + counts.predicted)
     return np.where(counts.support > 0, scores, np.nan)
 
 
@@ -87,8 +87,9 @@ def accuracies(counts: Tally) -> np.ndarray:
 def mean_defined(values: np.ndarray) -> np.ndarray:
     """Mean over the last axis of what is not NaN; NaN where nothing is."""
     defined = ~np.isnan(values)
-    return _ratio(np.where(defined, values, 0).sum(-1), defined.sum(-1))
+    return ratio(np.where(defined, values, 0).sum(-1), defined.sum(-1))
 
 
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """Part / whole; NaN where the whole is not above 0."""
     return np.where(whole > 0, part / np.where(whole > 0, whole, 1), np.nan)

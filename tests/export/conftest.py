@@ -30,3 +30,13 @@ def pushed(servable, images, tmp_path_factory):
 @pytest.fixture(scope="session")
 def loaded(pushed):
     return tf.saved_model.load(str(pushed))
+
+
+@pytest.fixture(scope="session")
+def paths(images, tmp_path_factory):
+    """`images` as files; nobody may change them."""
+    folder = tmp_path_factory.mktemp("pictures")
+    paths = [folder / f"{index}.jpg" for index in range(len(images))]
+    for path, image in zip(paths, images):
+        path.write_bytes(image)
+    return paths

@@ -12,15 +12,6 @@ from export import predict
 from export.predict import predict_files
 
 
-@pytest.fixture(scope="module")
-def paths(images, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pictures")
-    paths = [folder / f"{index}.jpg" for index in range(len(images))]
-    for path, image in zip(paths, images):
-        path.write_bytes(image)
-    return paths
-
-
 @pytest.mark.parametrize("batch_size", [2, 16])
 def test_files_are_answered_in_order(pushed, loaded, images, paths, monkeypatch, batch_size):
     monkeypatch.setattr(predict, "BATCH_SIZE", batch_size)

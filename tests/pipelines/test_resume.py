@@ -7,7 +7,7 @@ import signal
 import numpy as np
 import pytest
 import tensorflow as tf
-from small_road import pretrain_flags, run_process
+from small_road import DIE_IN_EPOCH_2, pretrain_flags, run_process
 
 from bitkeras.callbacks import progress
 from bitkeras.runs import RunFolder
@@ -15,16 +15,6 @@ from pipelines import cli
 
 pytestmark = pytest.mark.slow
 
-DIE_IN_EPOCH_2 = """
-import os, signal
-from bitkeras.callbacks import Throughput
-def die(self, batch, logs=None):
-    if self.epoch == 1 and batch == 1:
-        os.kill(os.getpid(), signal.SIGKILL)
-def begin(self, epoch, logs=None):
-    self.epoch, self.started = epoch, 0.0
-Throughput.on_epoch_begin, Throughput.on_train_batch_end = begin, die
-"""
 # After the first epoch no file may grow beyond 100 kB, which a checkpoint does: as on a full disk, a write fails.
 FULL_IN_EPOCH_2 = """
 import resource

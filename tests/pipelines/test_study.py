@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from sklearn.metrics import balanced_accuracy_score
-from small_road import run_process
+from small_road import DIE_IN_EPOCH_2, run_process
 
 from bitkeras.errors import UserError
 from pipelines import cli
@@ -59,18 +59,6 @@ def test_benign_and_malignant_only_where_every_class_is_known():
     binary = groups_of_classes(names)["Binary"]
     assert binary == {"benign": ["bkl", "df", "nv", "vasc"], "malignant": ["akiec", "bcc", "mel"]}
     assert groups_of_classes(("cat", "mel", "nv")) == {} and groups_of_classes(("nv", "df")) == {}
-
-
-DIE_IN_EPOCH_2 = """
-import os, signal
-from bitkeras.callbacks import Throughput
-def die(self, batch, logs=None):
-    if self.epoch == 1 and batch == 1:
-        os.kill(os.getpid(), signal.SIGKILL)
-def begin(self, epoch, logs=None):
-    self.epoch, self.started = epoch, 0.0
-Throughput.on_epoch_begin, Throughput.on_train_batch_end = begin, die
-"""
 
 
 def made(printed: str) -> list[str]:

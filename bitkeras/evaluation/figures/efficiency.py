@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from bitkeras.evaluation.figures.canvas import INK, WIDTH, Look, drawn, head, plain, save
-from bitkeras.evaluation.figures.labels import chance_line, label_ends, name_rows
+from bitkeras.evaluation.figures.labels import chance_line, label_ends, name_rows, note_row
 
 
 def plot_label_efficiency(
@@ -73,16 +73,7 @@ def plot_epochs_to_target(found: Mapping, names: Mapping[str, str], looks: Mappi
             if reached:
                 axes.plot([0, np.mean(reached)], [place, place], color=how.colour, linewidth=5, alpha=0.3)
                 axes.plot(reached, [place] * len(reached), how.marker, color=how.colour, markersize=6, clip_on=False)
-            axes.annotate(
-                plain(_told(row, reached)),
-                (1, place),
-                (8, 0),
-                xycoords=("axes fraction", "data"),
-                textcoords="offset points",
-                va="center",
-                fontsize=8.8,
-                annotation_clip=False,
-            )
+            note_row(axes, place, plain(_told(row, reached)), offset=8, fontsize=8.8)
         axes.set(xlim=(0, most * 1.03), ylim=(-0.6, len(rows) - 0.4), xlabel="epochs of pre-training")
         name_rows(axes, [names[row["arm"]] for row in rows], [INK] * len(rows))
         axes.grid(axis="y", visible=False)

@@ -79,6 +79,20 @@ def name_rows(axes, names: Sequence[str], colours: Sequence[str]) -> None:
         _write(axes, in_lines(name, 30), (0, row), -8, where, ha="right", fontsize=8.8, color=colour)
 
 
+def note_row(axes, row: int, text: str, *, offset: float, **style) -> None:
+    """`text` right of the row of a chart, `offset` points from the axes; `style` as Matplotlib takes it."""
+    axes.annotate(
+        text,
+        (1, row),
+        (offset, 0),
+        xycoords=("axes fraction", "data"),
+        textcoords="offset points",
+        va="center",
+        annotation_clip=False,
+        **style,
+    )
+
+
 def in_lines(name: str, length: int) -> list[str]:
     """`name` in one line, or in two; of what is longer the middle is left out, since names often differ at the end."""
     lines = textwrap.wrap(name, length) or [""]

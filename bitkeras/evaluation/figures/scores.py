@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bitkeras.evaluation.figures.canvas import FAINT, INK, MUTED, WIDTH, Look, drawn, save
-from bitkeras.evaluation.figures.labels import name_rows
+from bitkeras.evaluation.figures.labels import name_rows, note_row
 
 METRIC = "balanced_accuracy"
 KNN = "knn_balanced_accuracy"
@@ -65,17 +65,8 @@ def _mark(axes, row: int, arm: Mapping, how: Look) -> None:
     axes.plot(score["value"], row, how.marker, color=how.colour, markersize=6.6, zorder=4)
     if knn.get("value") is not None:
         axes.plot(knn["value"], row, "o", markerfacecolor="none", markeredgecolor=how.colour, markersize=5.4, zorder=3)
-    axes.annotate(
-        f"{score['value']:.3f}",
-        (1, row),
-        (10, 0),
-        xycoords=("axes fraction", "data"),
-        textcoords="offset points",
-        va="center",
-        fontsize=9.2,
-        fontweight="normal" if arm.get("baseline") else "bold",
-        annotation_clip=False,
-    )
+    weight = "normal" if arm.get("baseline") else "bold"
+    note_row(axes, row, f"{score['value']:.3f}", offset=10, fontsize=9.2, fontweight=weight)
 
 
 def _legend(arms: Sequence[Mapping], chance: float | None) -> list:

@@ -16,15 +16,6 @@ from export.serving import remote_grpc, remote_predict, remote_rest
 from export.serving.remote_predict import predict_by_server
 
 
-@pytest.fixture(scope="module")
-def paths(images, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("asked")
-    paths = [folder / f"{index}.jpg" for index in range(len(images))]
-    for path, image in zip(paths, images):
-        path.write_bytes(image)
-    return paths
-
-
 @pytest.fixture(params=["REST", "gRPC"])
 def address(request, server):
     return f"localhost:{server.rest_port}" if request.param == "REST" else f"grpc://localhost:{server.grpc_port}"
