@@ -92,6 +92,7 @@ def _random_models(config: dict, scratch: Path) -> dict[str, Path]:
     rng = np.random.default_rng(0)
     tf.keras.utils.set_random_seed(0)
     encoder = build_encoder(config)
+    _give_norms_values(encoder, rng)
     num_features = encoder.output_shape[-1]
     head = rng.normal(0, 0.01, [num_features, _NUM_CLASSES]), np.zeros(_NUM_CLASSES)
     references = rng.normal(size=[MAX_REFERENCES, num_features]).astype(np.float32)
@@ -108,6 +109,16 @@ def _random_models(config: dict, scratch: Path) -> dict[str, Path]:
         signatures = {"pixels": pixels(servable).get_concrete_function()}
         tf.saved_model.save(servable, str(folders[label]), signatures=signatures)
     return folders
+
+
+def _give_norms_values(encoder: tf.keras.Model, rng: np.random.Generator) -> None:
+    """Offsets as a trained network has them.
+
+    A bias that is zero is taken out of the graph, and the ReLU behind it is then no part of the convolution.
+    """
+    for variable in encoder.variables:
+        if variable.name.split("/")[-1].startswith(("beta", "moving_mean")):
+            variable.assign(rng.normal(0, 0.1, variable.shape))
 
 
 def _converted(pushed: dict[str, Path], scratch: Path) -> dict[str, tuple[str, Path]]:
