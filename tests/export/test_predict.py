@@ -60,4 +60,4 @@ def test_real_photographs_are_answered_as_keras_does(pushed, servable, real_ham1
     answers = predict_files(pushed, paths)
     expected = expected_answer(servable, [path.read_bytes() for path in paths])
     probabilities = [list(answer["probabilities"].values()) for answer in answers]
-    np.testing.assert_allclose(probabilities, expected.probabilities, atol=1e-4)
+    np.testing.assert_allclose(probabilities, expected.probabilities, atol=1e-5)

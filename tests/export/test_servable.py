@@ -6,15 +6,19 @@ import contextlib
 import io
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from small_servable import CLASS_NAMES, IMAGE_SIZE, build_encoder, made_familiar, picture
 
+from bitkeras.data.batches import image_batches
+from bitkeras.data.folders import read_unlabelled_folder
 from bitkeras.data.preprocess import preprocess
 from bitkeras.evaluation.novelty import Familiar, novelty
 from export.check_servable import example
+from export.decoding import decode_rows
 from export.servable import Servable
 from export.signatures import SIGNATURES
 
@@ -50,6 +54,20 @@ def test_bytes_are_answered_as_keras_and_numpy_do(loaded, servable, images):
     assert [[name.decode() for name in row] for row in answer["classes"]] == [list(CLASS_NAMES)] * len(images)
     # The pictures differ, so the answers must: a constant answer would pass many of the tests here.
     assert np.ptp(answer["probabilities"], axis=0).max() > 0.01
+
+
+def test_what_training_saw_is_what_serving_sees(loaded, servable, paths, images):
+    """Turned, CMYK, progressive, transparent, 16 bits: from files by the pipeline of training, and from bytes."""
+    source = read_unlabelled_folder(paths[0].parent)
+    by_name = {path.name: place for place, path in enumerate(paths)}
+    places = [by_name[Path(path).name] for path in source.paths]
+    assert sorted(places) == list(range(len(images)))
+    (seen,) = image_batches(source, np.arange(len(images)), image_size=IMAGE_SIZE, batch_size=len(images))
+    pixels, is_readable = decode_rows(tf.constant([images[place] for place in places]), IMAGE_SIZE)
+    assert is_readable.numpy().all()
+    np.testing.assert_allclose(pixels, seen, atol=1e-5)
+    served = loaded.signatures["embed"](image_bytes=tf.constant(images))["embedding"].numpy()[places]
+    np.testing.assert_allclose(served, servable.encoder(seen, training=False), atol=1e-5)
 
 
 def test_pixels_are_answered_as_bytes_are(loaded, images):

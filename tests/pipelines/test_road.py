@@ -238,7 +238,7 @@ def test_the_saved_model_answers_what_the_probe_found(road, source, split, predi
     answers = predict_files(road.push_dir / "1", source.paths[split.indices("test")])
     served = np.array([list(answer["probabilities"].values()) for answer in answers])
     assert list(answers[0]["probabilities"]) == list(source.class_names)
-    np.testing.assert_allclose(served, probabilities_of(predictions), atol=1e-4)
+    np.testing.assert_allclose(served, probabilities_of(predictions), atol=1e-5)
 
 
 def test_predict_prints_the_likeliest_first(road, source, predictions, split, capsys):
