@@ -12,7 +12,7 @@ trap 'rm -rf "$scratch"' EXIT
 for version in 3.9 3.10 3.11; do
     # uv prefers the versions it finds in its output file, so an unchanged setup.py gives an unchanged result.
     grep -v '^#' constraints.txt > "$scratch/$version" || true
-    uv pip compile setup.py --extra gpu --extra dev --extra convert --output-file "$scratch/$version" \
+    uv pip compile setup.py --extra gpu --extra dev --extra convert --extra tfx --output-file "$scratch/$version" \
         --python-version "$version" --python-platform x86_64-manylinux_2_28 --no-annotate --no-header --quiet "$@"
 done
 

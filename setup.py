@@ -24,6 +24,14 @@ ONNX = ["tf2onnx>=1.17", "onnx==1.18.0", "onnxruntime"]
 CONVERT = [*(f"{name}; python_version >= '3.11'" for name in ONNX), "openvino; python_version >= '3.10'"]
 # 2.15.1 is the one for TensorFlow 2.15; it names the distribution `tensorflow`, not tensorflow-cpu.
 SERVE = ["tensorflow-serving-api==2.15.1", "grpcio"]
+# The libraries of TFX that go with TensorFlow 2.15 (`tfx` does not); for older Pythons they want another protobuf.
+TFX = [
+    *("tfx-bsl==1.15.1", "tensorflow-data-validation==1.15.1", "tensorflow-model-analysis==0.46.0"),
+    "ml-metadata==1.17.1",
+    # Beam 2.72 no longer brings it along, and TensorFlow Data Validation does not say that it needs it.
+    "dill==0.3.1.1",
+]
+TFX = [f"{name}; python_version >= '3.11'" for name in TFX]
 
 setup(
     name="bitkeras",
@@ -64,7 +72,8 @@ setup(
         "dicom": DICOM,
         "serve": SERVE,
         "convert": CONVERT,
-        "dev": ["pytest", "pytest-timeout", "pytest-xdist", "ruff", *BEAM, *DICOM, *SERVE],
+        "tfx": TFX,
+        "dev": ["pytest", "pytest-timeout", "pytest-xdist", "ruff", *BEAM, *DICOM, *SERVE, *TFX],
     },
     entry_points={"console_scripts": ["bitkeras = pipelines.cli:main"]},
 )
