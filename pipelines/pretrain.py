@@ -89,6 +89,8 @@ FLAGS.choice("on_collapse", "warn", ON_COLLAPSE, "Where features collapse: tell,
 FLAGS.text("snapshot_epochs", None, "Epochs after which the encoder is kept in snapshots/ too, with commas.")
 define_conduct_flags(FLAGS)
 ALL_CONDUCT = (*CONDUCT, "on_collapse", "snapshot_epochs")
+# Recorded as None, as runs of earlier versions have these flags, which knew no other value.
+ONCE_ONLY = {"head_norm": "batch", "positives": "image"}
 
 
 def main(_) -> None:
@@ -127,8 +129,7 @@ def pretrain(run: RunFolder, config: dict, conduct: dict) -> None:
 def pretrain_on(strategy: tf.distribute.Strategy, run: RunFolder, config: dict, conduct: dict) -> None:
     """`pretrain` in one process of `strategy`, with the folder this process writes to."""
     config, reason = runtime.settled(run, settled_split(settled_method(config)))
-    # As runs of earlier versions have it, which knew no other.
-    config["positives"] = None if config["positives"] == "image" else config["positives"]
+    config.update({flag: None for flag, only in ONCE_ONLY.items() if config[flag] == only})
     asked_to_calibrate = config["bn_calibrate"]
     config, pretrained = settled_start(run, config)
     run.check(config)

@@ -8,7 +8,7 @@ from bitkeras.addons import lamb
 from bitkeras.backbones.matmul_convs import use_matmuls
 from bitkeras.callbacks.sentinel import throttled
 from bitkeras.errors import UserError
-from bitkeras.methods import METHOD_OPTIONS, METHODS, build_method, has_option, settled_options
+from bitkeras.methods import HEAD_NORMS, METHOD_OPTIONS, METHODS, build_method, has_option, settled_options
 from bitkeras.schedules import scaled_lr, undo, warmup_cosine
 from bitkeras.sgd import SGD
 from pipelines.command_flags import CommandFlags
@@ -21,6 +21,8 @@ def define_method_flags(flags: CommandFlags) -> None:
     flags.integer("num_projections", None, "E, the length of projections; none: as published.", at_least=1)
     flags.integer("num_hidden", None, "Width of the projector's hidden layers; likewise.", at_least=1)
     flags.integer("num_predictor_hidden", None, "Width of the predictor's hidden layer; likewise.", at_least=1)
+    what = "Norm of projector and predictor; batch: as published, layer: layer norm, none: none, and biases."
+    flags.choice("head_norm", "batch", HEAD_NORMS, what)
     flags.number("temperature", None, "Of simclr; none: as published.", at_least=1e-6)
     flags.number("base_tau", None, "Of byol, the share of the target that stays in the first step; none: as published.")
     flags.choice("optimizer", "sgd", ["sgd", "lamb"], "sgd: the paper's; lamb: for batches of thousands.")
