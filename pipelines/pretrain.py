@@ -219,7 +219,8 @@ def train(job: Job, encoder: tf.keras.Model, records: dict[str, dict]) -> tf.ker
     """Everything between a built encoder and a trained one, which it returns."""
     run, config = job.run, job.config
     with job.strategy.scope():
-        trained = copy_onto(job.strategy, encoder, lambda: build_encoder(config))
+        # What is looked at and saved is the average then, and another network than the one that is trained.
+        trained = copy_onto(job.strategy, encoder, lambda: build_encoder(config), apart=bool(config["ema"]))
         # The same heads on any number of devices, whatever was built before.
         tf.keras.utils.set_random_seed(config["seed"] + 1)
         rate_factor = tf.Variable(1.0, trainable=False)
@@ -260,12 +261,15 @@ def train(job: Job, encoder: tf.keras.Model, records: dict[str, dict]) -> tf.ker
         say=say,
     )
     # A bad epoch is written down, and no checkpoint is made of it.
-    callbacks = [*in_step(trained, encoder), monitor, sentinel, log, draw_norms(job, log), sentinel.action]
+    kept = trained.get_weights if trainer.average is None else trainer.average.values
+    follow = in_step(trained, encoder, kept)
+    callbacks = [*follow, monitor, sentinel, log, draw_norms(job, log), sentinel.action]
     # Before the checkpoint: a run that is killed between the two makes the epoch, and its snapshot, again.
-    callbacks.append(Snapshots(job, encoder))
+    # And after the encoder is in step again, which a rollback has taken back meanwhile.
+    callbacks += [*follow, Snapshots(job, encoder)]
     fit(job, trainer, batches, checkpoint=checkpoint, callbacks=callbacks)
     if trained is not encoder:
-        encoder.set_weights(trained.get_weights())
+        encoder.set_weights(kept())
     return encoder
 
 

@@ -71,6 +71,7 @@ class BYOL(ViewTrainer):
 
     def after_step(self) -> None:
         """Moves the target: "after each training step we perform the following update" (section 3.1, equation 1)."""
+        super().after_step()
         tf.distribute.get_replica_context().merge_call(self._move_target)
 
     def _move_target(self, strategy):
