@@ -60,9 +60,9 @@ def minutes_of(rows: Sequence[Mapping], num_images: int, *, until: int | None = 
 
 def count_labels(probe_dir: Path) -> int:
     """Labels that a probe was trained on."""
-    # Where it was trained on a share of them, the probe keeps a list of its own.
-    path = probe_dir / "labels.csv" if (probe_dir / "labels.csv").is_file() else probe_dir.parent / "split.csv"
-    return count_images(path, "probe_train")
+    # Where it was trained on a share of them, or on other parts than its run's, the probe keeps a list of its own.
+    lists = (probe_dir / "labels.csv", probe_dir / "split.csv", probe_dir.parent / "split.csv")
+    return count_images(next(path for path in lists if path.is_file()), "probe_train")
 
 
 def count_images(path: Path, part: str) -> int:

@@ -90,6 +90,31 @@ def difference_table(content: Mapping) -> Table | None:
     return Table(caption, headings, rows) if rows else None
 
 
+def split_table(content: Mapping) -> Table | None:
+    """The same encoders in two kinds of parts."""
+    found, names = content.get("other_split"), told_names(content)
+    if not found:
+        return None
+    rows = tuple(
+        (
+            Cell(names[row["arm"]]),
+            Cell(METRICS.get(row["metric"], row["metric"])),
+            *(spread_cell(row[parts]) for parts in ("own", "other")),
+            number_cell(row["difference"], "+.3f"),
+            interval_cell(row, signed=True),
+            Cell(row["verdict"], float(row["resolved"]), mark="resolved" if row["resolved"] else "not-resolved"),
+        )
+        for row in found["rows"]
+    )
+    headings = ("encoder", "score", "pre-trained so", "the other parts", "difference", "95 % interval", "verdict")
+    return Table(
+        f"The same encoders, with classifiers trained and tested in the parts of pre-training ({found['own']}) and in "
+        f"others ({found['other']}). The lesions of the two test parts are resampled independently.",
+        headings,
+        rows,
+    )
+
+
 def epochs_table(content: Mapping) -> Table | None:
     """Epochs and minutes until the target."""
     found, names = content.get("epochs_to_target"), told_names(content)
