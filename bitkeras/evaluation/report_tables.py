@@ -126,15 +126,21 @@ def epochs_table(content: Mapping) -> Table | None:
             _per_seed(row["epochs"], ".0f"),
             _per_seed(row.get("minutes") or [], ".1f"),
             number_cell(row.get("speedup"), ".2f"),
+            interval_cell({"interval": row.get("speedup_interval")}, form=".2f"),
         )
         for row in found["rows"]
     )
     return Table(
-        f"Until a kNN balanced accuracy of {found['target']:.3f}, which {names[found['of']]} ends with; one number a "
-        "seed.",
-        ("encoder", "epochs", "minutes of training", "times faster"),
+        f"Until a kNN balanced accuracy of {found['target']:.3f}, which {names[found['of']]} ends with"
+        f"{_window(found)}; one number a seed. The interval is over seeds.",
+        ("encoder", "epochs", "minutes of training", "times faster", "95 % interval"),
         rows,
     )
+
+
+def _window(found: Mapping) -> str:
+    window = found.get("window", 1)
+    return f" in the mean of {window} epochs, and is reached in the mean of {window} about one" if window > 1 else ""
 
 
 def collapse_table(content: Mapping) -> Table | None:
@@ -199,12 +205,12 @@ def spread_cell(score: Mapping) -> Cell:
     return Cell(f"{score['value']:.3f}" + ("" if std is None else f" ± {std:.3f}"), score["value"])
 
 
-def interval_cell(score: Mapping, *, signed: bool = False) -> Cell:
-    """'0.39 to 0.43', sorted by its middle."""
+def interval_cell(score: Mapping, *, signed: bool = False, form: str = ".3f") -> Cell:
+    """'0.390 to 0.430', sorted by its middle."""
     if not score.get("interval"):
         return Cell("")
     low, high = score["interval"]
-    form = "+.3f" if signed else ".3f"
+    form = f"+{form}" if signed else form
     return Cell(_with_minus(f"{low:{form}} to {high:{form}}"), (low + high) / 2)
 
 
