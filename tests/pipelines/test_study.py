@@ -1,5 +1,6 @@
 """A whole study, killed and gone on with; and what it reads off curves, by hand."""
 
+import csv
 import json
 import os
 import signal
@@ -114,13 +115,15 @@ def test_a_study_that_is_killed_goes_on_and_tells_what_its_steps_found(phantoms,
     pretrain += " --num_predictor_hidden=16 --precision=float32"
     flags = [f"--study_dir={folder}", f"--data_dir={phantoms}", "--arms=bit_m,simsiam", "--seeds=0"]
     flags += ["--label_fractions=0.5,1", f"--pretrain_flags={pretrain}", "--probe_flags=--epochs=10 --trials=2"]
+    flags.append("--other_split=lesion")
     killed = run_process("study", *flags, code=DIE_IN_EPOCH_2)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    assert made(killed.stdout) == ["bit_m", "bit_m/seed0-labels-0.5", "bit_m/seed0-labels-1", "simsiam-seed0"]
+    probes = ["bit_m/seed0-labels-0.5", "bit_m/seed0-labels-1", "bit_m/seed0-labels-1-split-lesion"]
+    assert made(killed.stdout) == ["bit_m", *probes, "simsiam-seed0"]
 
     cli.run("study", flags)
     said = capsys.readouterr().out
-    rest = ["simsiam-seed0", "simsiam-seed0/seed0-labels-0.5", "simsiam-seed0/seed0-labels-1", "simsiam-seed0/look"]
+    rest = ["simsiam-seed0", *(probe.replace("bit_m", "simsiam-seed0") for probe in probes), "simsiam-seed0/look"]
     assert made(said) == [*rest, "report"] and "going on after epoch 1 of 2" in said
     assert "partly done" in said and "were measured" in said
     (run,) = folder.glob("steps/simsiam-seed0-*")
@@ -145,7 +148,7 @@ def check_content(content: dict, run) -> None:
     arms = {arm["id"]: arm for arm in content["arms"] if not arm["baseline"]}
     assert list(arms) == ["bit_m", "simsiam"] and content["kind"] == "study"
     assert [arm["name"] for arm in content["arms"] if arm["baseline"]][-1] == "majority class"
-    (probe,) = run.glob("seed0-labels-1-*")
+    (probe,) = (folder for folder in run.glob("seed0-labels-1-*") if "split" not in folder.name)
     with np.load(probe / "predictions.npz") as held:
         by_hand = [balanced_accuracy_score(held["labels"], one.argmax(1)) for one in held["probabilities"]]
     score = arms["simsiam"]["scores"]["balanced_accuracy"]
@@ -164,8 +167,32 @@ def check_content(content: dict, run) -> None:
     cosines = [found["cosine"] for found in query["found"]]
     assert cosines == sorted(cosines, reverse=True) and query["query"]["png"].startswith(b"\x89PNG")
     assert content["epochs_to_target"]["rows"][0]["arm"] == "simsiam" and content["leakage"]
-    assert [line.split()[1] for line in content["commands"]].count("probe") == 4
+    assert [line.split()[1] for line in content["commands"]].count("probe") == 6
+    check_other_split(content["other_split"], run, own=probe)
     json.dumps({name: value for name, value in content.items() if name != "neighbours"}, allow_nan=False)
+
+
+def check_other_split(found: dict, run, *, own) -> None:
+    """Against the predictions of both probes, and a count of the tables."""
+    (other,) = run.glob("seed0-labels-1-split-lesion-*")
+    assert [(row["arm"], row["metric"]) for row in found["rows"][::2]] == [
+        (arm, "balanced_accuracy") for arm in ("bit_m", "simsiam")
+    ]
+    row = found["rows"][2]
+    for kind, folder in (("own", own), ("other", other)):
+        with np.load(folder / "predictions.npz") as held:
+            by_hand = [balanced_accuracy_score(held["labels"], one.argmax(1)) for one in held["probabilities"]]
+        assert row[kind]["value"] == pytest.approx(np.mean(by_hand))
+    assert row["difference"] == pytest.approx(row["other"]["value"] - row["own"]["value"])
+    parts = [
+        {row["image_id"]: row["part"] for row in csv.DictReader((folder / "split.csv").open())}
+        for folder in (run, other)
+    ]
+    seen = [image for image, part in parts[1].items() if part == "test" and parts[0][image] == "pretrain"]
+    assert (
+        f"has seen {len(seen)} of {list(parts[1].values()).count('test')} test images" in found["leakage"][-1] and seen
+    )
+    assert found["own"] == "paper" and found["other"] == "lesion, where pre-training had paper"
 
 
 @pytest.mark.slow
