@@ -178,7 +178,7 @@ def test_names_are_text_wherever_they_stand(tmp_path):
 
 def test_tables_of_the_text_have_all_their_cells(full):
     blocks = re.findall(r"(?:^\|.*\n)+", (full.parent / "report.md").read_text(), re.MULTILINE)
-    assert len(blocks) == 5
+    assert len(blocks) == 6
     for block in blocks:
         assert len({len(re.split(r"(?<!\\)\|", line)) for line in block.splitlines()}) == 1
 
