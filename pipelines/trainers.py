@@ -26,7 +26,10 @@ def define_method_flags(flags: CommandFlags) -> None:
     flags.choice("head_norm", "batch", HEAD_NORMS, what)
     flags.number("temperature", None, "Of simclr; none: as published.", at_least=1e-6)
     flags.number("base_tau", None, "Of byol, the share of the target that stays in the first step; none: as published.")
-    what = "Keep a moving average of the encoder, of this decay a step (0.99), in its place: it is monitored and saved."
+    what = (
+        "Keep a moving average of the encoder, of this decay a step (0.99): kNN monitor, collapse sentinel, snapshots "
+        "and encoder.keras are of the average."
+    )
     flags.number("ema", None, f"{what} Not for byol, whose target is one.")
     flags.choice("optimizer", "sgd", ["sgd", "lamb"], "sgd: the paper's; lamb: for batches of thousands.")
     flags.number("base_lr", 0.03, "Learning rate per 256 images; the optimizer gets it times batch_size/256.")

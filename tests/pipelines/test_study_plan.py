@@ -110,7 +110,7 @@ def test_a_flag_that_came_later_changes_keys_only_where_it_is_used():
     assert step_key("pretrain", flags={**flags, "seed": None}, data="images") != known
 
 
-def test_another_split_is_one_more_probe_of_each_run_and_changes_no_other(quick, tmp_path):
+def test_another_split_is_one_more_probe_of_each_run_and_changes_no_other(quick):
     plain, both = keys(quick()), keys(quick(other_split="lesion"))
     assert plain.items() <= both.items()
     more = sorted(set(both) - set(plain))
@@ -120,7 +120,6 @@ def test_another_split_is_one_more_probe_of_each_run_and_changes_no_other(quick,
         *(f"{arm}-seed{n}/seed{n}" for arm in ("simsiam", "bit_m_simsiam") for n in (0, 1)),
     )
     assert more == sorted(f"{run}-labels-1-split-lesion" for run in runs)
-    # Its content is what counts of a table, and it is no other than the run's where it is the same.
     with pytest.raises(UserError, match="--other_split=paper is the split that bit_m is pre-trained with"):
         quick(other_split="paper")
     lines = [step.line for step in quick(other_split="lesion").steps if step.name in more]
