@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 METRIC = "knn_balanced_accuracy"
-# Epochs to either side whose scores count with an epoch's own. One score scatters by .006 to .010 from epoch to epoch
+# Epochs to either side whose scores count with an epoch's own. One score scatters by .005 to .010 from epoch to epoch
 # (nine runs on HAM10000), where a training gains .03 to .06 in all. With that scatter drawn anew around the trends of
 # two trainings from scratch, the epoch at which a plain curve first meets its target moves by 7 to 11 (one standard
 # deviation) of 40 and 60, and is 5 to 18 early in the mean; with two to either side it moves by 5 to 6.
