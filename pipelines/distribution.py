@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
 
 from bitkeras.callbacks import checkpoint
@@ -113,10 +114,14 @@ def desk(run: RunFolder, strategy: tf.distribute.Strategy) -> Iterator[RunFolder
 
 
 def copy_onto(
-    strategy: tf.distribute.Strategy, plain: tf.keras.Model, build: Callable[[], tf.keras.Model]
+    strategy: tf.distribute.Strategy,
+    plain: tf.keras.Model,
+    build: Callable[[], tf.keras.Model],
+    *,
+    apart: bool = False,
 ) -> tf.keras.Model:
-    """`plain` itself on one device, else the same network, made by `build`, on each of several."""
-    if strategy.num_replicas_in_sync == 1:
+    """`plain` itself on one device, else, or to have two `apart`, the same network, made by `build`, on each."""
+    if strategy.num_replicas_in_sync == 1 and not apart:
         return plain
     copy = build()
     copy.set_weights(plain.get_weights())
@@ -124,20 +129,22 @@ def copy_onto(
 
 
 class CopyWeights(tf.keras.callbacks.Callback):
-    """Keeps a network of one device in step with that of several, for what looks at it between epochs."""
+    """Keeps a network of one device in step with what is trained, for what looks at it between epochs."""
 
-    def __init__(self, original: tf.keras.Model, copy: tf.keras.Model):
+    def __init__(self, weights: Callable[[], list[np.ndarray]], copy: tf.keras.Model):
         super().__init__()
-        self.original, self.copy = original, copy
+        self.weights, self.copy = weights, copy
 
     def on_epoch_end(self, epoch, logs=None):
         """Copies; reading statistics that each replica has its own of is work of all processes together."""
-        self.copy.set_weights(self.original.get_weights())
+        self.copy.set_weights(self.weights())
 
 
-def in_step(trained: tf.keras.Model, plain: tf.keras.Model) -> list[tf.keras.callbacks.Callback]:
-    """The callback that `plain` needs to be what `trained` is; none where they are one."""
-    return [] if trained is plain else [CopyWeights(trained, plain)]
+def in_step(
+    trained: tf.keras.Model, plain: tf.keras.Model, weights: Callable[[], list[np.ndarray]] | None = None
+) -> list[tf.keras.callbacks.Callback]:
+    """The callback that `plain` needs to have `weights()`, or those of `trained`; none where the two are one."""
+    return [] if trained is plain else [CopyWeights(weights or trained.get_weights, plain)]
 
 
 def distributed(strategy: tf.distribute.Strategy, make_batches, step: int) -> tf.data.Dataset:

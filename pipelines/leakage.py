@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from bitkeras.data import ImageSource
-from bitkeras.data.leakage import TRAINED_PARTS, leakage_audit
+from bitkeras.data.leakage import TRAINED_PARTS, leakage_audit, seen_audit
 from bitkeras.data.split_files import load_split, with_lesions_of
 from bitkeras.data.splits import Split
 from bitkeras.errors import UserError
@@ -19,6 +19,8 @@ from pipelines.job import Job
 from pipelines.runtime import read_existing, say
 
 RECORD = "leakage.json"
+# Of a probe under another split than its run's: what of its test part pre-training has seen.
+SEEN = "pretraining"
 
 
 def audit_job(job: Job) -> dict[str, dict]:
@@ -34,24 +36,39 @@ def audit_job(job: Job) -> dict[str, dict]:
     return {} if recorded else {RECORD: audit}
 
 
-def audit_probe(run: RunFolder, source: ImageSource, split: Split, *, as_pretrained: bool, duplicates: bool) -> dict:
+def audit_probe(
+    run: RunFolder, source: ImageSource, split: Split, *, as_pretrained: bool, own_images: bool, duplicates: bool
+) -> dict:
     """Tells the audit of a probe and returns it.
 
     Args:
       run: the run that is probed.
       source, split: the probe's images and their parts.
-      as_pretrained: they are the run's own, so that its audit holds for them.
+      as_pretrained: they are the run's own in the run's parts, so that its audit holds for them.
+      own_images: they are the run's own, maybe in other parts: then the audit says, as "pretraining", what of the test
+        part the run was trained on (see `seen_audit`).
       duplicates: look for near-duplicates, where the run has not.
     """
     audit = _recorded(run, split) if as_pretrained else None
     if audit is None or (duplicates and audit["near_duplicates"] is None):
         others = {}
         if not as_pretrained:
-            pretrained_on = _pretraining_images(run) if duplicates else None
+            # Of its own images it has seen many that are tested on now; they are counted below, and not looked for.
+            pretrained_on = _pretraining_images(run) if duplicates and not own_images else None
             others = {"parts": ("probe_train", "probe_val"), "pretrained_on": pretrained_on}
         audit = audit_split(source, split, duplicates=duplicates, **others)
+    if own_images and not as_pretrained:
+        audit[SEEN] = seen_audit(split, source, seen=load_split(run.split_path, source).indices("pretrain"))
     _tell(audit)
     return audit
+
+
+def seen_counts(audit: dict) -> dict[str, int]:
+    """What a row of scores says of the test images that pre-training has seen; nothing where it was kept from them."""
+    if SEEN not in audit:
+        return {}
+    counts = ("num_test_images", "num_seen", "num_sisters_seen")
+    return {f"{name}_in_pretraining" if "seen" in name else name: audit[SEEN][name] for name in counts}
 
 
 def audit_split(
@@ -90,7 +107,18 @@ def audit_lines(audit: dict) -> list[str]:
         lines.append(f"near-duplicates: {_told(near, 'have one beside known sisters')}")
     if near is not None and near["pairs"]:
         lines[-1] += f"; {RECORD} lists {len(near['pairs'])} of {near['num_pairs']} pairs to look at"
+    if SEEN in audit:
+        lines.append(_seen_line(audit[SEEN]))
     return lines
+
+
+def _seen_line(seen: dict) -> str:
+    """What pre-training has seen of the test part, for people."""
+    num_images, shown = seen["num_test_images"], seen["num_seen"]
+    line = f"pre-training, which had another split, has seen {shown} of {num_images} test images without their labels"
+    return (
+        line if seen["num_sisters_seen"] is None else f"{line}, and of {seen['num_sisters_seen']} more a sister photo"
+    )
 
 
 def _tell(audit: dict) -> None:

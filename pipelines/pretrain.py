@@ -89,6 +89,8 @@ FLAGS.choice("on_collapse", "warn", ON_COLLAPSE, "Where features collapse: tell,
 FLAGS.text("snapshot_epochs", None, "Epochs after which the encoder is kept in snapshots/ too, with commas.")
 define_conduct_flags(FLAGS)
 ALL_CONDUCT = (*CONDUCT, "on_collapse", "snapshot_epochs")
+# Recorded as None, as runs of earlier versions have these flags, which knew no other value.
+ONCE_ONLY = {"head_norm": "batch", "positives": "image"}
 
 
 def main(_) -> None:
@@ -127,8 +129,7 @@ def pretrain(run: RunFolder, config: dict, conduct: dict) -> None:
 def pretrain_on(strategy: tf.distribute.Strategy, run: RunFolder, config: dict, conduct: dict) -> None:
     """`pretrain` in one process of `strategy`, with the folder this process writes to."""
     config, reason = runtime.settled(run, settled_split(settled_method(config)))
-    # As runs of earlier versions have it, which knew no other.
-    config["positives"] = None if config["positives"] == "image" else config["positives"]
+    config.update({flag: None for flag, only in ONCE_ONLY.items() if config[flag] == only})
     asked_to_calibrate = config["bn_calibrate"]
     config, pretrained = settled_start(run, config)
     run.check(config)
@@ -218,7 +219,8 @@ def train(job: Job, encoder: tf.keras.Model, records: dict[str, dict]) -> tf.ker
     """Everything between a built encoder and a trained one, which it returns."""
     run, config = job.run, job.config
     with job.strategy.scope():
-        trained = copy_onto(job.strategy, encoder, lambda: build_encoder(config))
+        # What is looked at and saved is the average then, and another network than the one that is trained.
+        trained = copy_onto(job.strategy, encoder, lambda: build_encoder(config), apart=bool(config["ema"]))
         # The same heads on any number of devices, whatever was built before.
         tf.keras.utils.set_random_seed(config["seed"] + 1)
         rate_factor = tf.Variable(1.0, trainable=False)
@@ -259,12 +261,15 @@ def train(job: Job, encoder: tf.keras.Model, records: dict[str, dict]) -> tf.ker
         say=say,
     )
     # A bad epoch is written down, and no checkpoint is made of it.
-    callbacks = [*in_step(trained, encoder), monitor, sentinel, log, draw_norms(job, log), sentinel.action]
+    kept = trained.get_weights if trainer.average is None else trainer.average.values
+    follow = in_step(trained, encoder, kept)
+    callbacks = [*follow, monitor, sentinel, log, draw_norms(job, log), sentinel.action]
     # Before the checkpoint: a run that is killed between the two makes the epoch, and its snapshot, again.
-    callbacks.append(Snapshots(job, encoder))
+    # And after the encoder is in step again, which a rollback has taken back meanwhile.
+    callbacks += [*follow, Snapshots(job, encoder)]
     fit(job, trainer, batches, checkpoint=checkpoint, callbacks=callbacks)
     if trained is not encoder:
-        encoder.set_weights(trained.get_weights())
+        encoder.set_weights(kept())
     return encoder
 
 

@@ -2,10 +2,11 @@
 
 The features of every image are computed once. The linear classifier follows the seed paper: focal loss with gamma 4,
 trained on half of the labelled part, its best epoch chosen by balanced accuracy on the other half, three trials, scored
-on the test part. Probabilities are calibrated by a temperature fitted on the validation part. RUN_DIR/NAME gets
+on the test part. Probabilities are calibrated by a temperature fitted on the validation part. With --split the run's
+images are scored in other parts than it was pre-trained with, to see how much of a score is leakage. RUN_DIR/NAME gets
 scores.json, card.json (what a clinician asks), predictions.csv, predictions.npz, probe.npz, leakage.json, figures and
-the report (report.html, report.md, report.json), with --label_fraction the labels.csv that were left, and with
---bn_calibrate the encoder.keras that was probed, which `bitkeras push` then takes.
+the report (report.html, report.md, report.json), with --label_fraction the labels.csv that were left, with --split its
+split.csv, and with --bn_calibrate the encoder.keras that was probed, which `bitkeras push` then takes.
 """
 
 from __future__ import annotations
@@ -34,11 +35,11 @@ from pipelines.encoder_scores import EncoderScores
 from pipelines.encoders import calibrate, save_encoder
 from pipelines.grids import define_grid_flags, settled_grids
 from pipelines.images import define_bad_image_flag, usable_images
-from pipelines.leakage import RECORD, audit_lines, audit_probe
+from pipelines.leakage import RECORD, audit_lines, audit_probe, seen_counts
 from pipelines.probe_report import AS_PRETRAINED, write_probe_report
 from pipelines.report_arms import title
 from pipelines.runtime import define_reader_flags, read_existing, refuse_reader_options, say
-from pipelines.splitting import define_split_flags, find_split, settled_split
+from pipelines.splitting import define_split_flags, find_split, settled_probe_split, split_seed
 
 SHARE = {"at_least": 0.001, "at_most": 1.0}
 
@@ -48,7 +49,12 @@ FLAGS.text("name", "probe", "Folder of this probe below the run; another one for
 FLAGS.choice("dataset", AS_PRETRAINED, [AS_PRETRAINED, *DATASETS], "Images to probe on; another set needs --data_dir.")
 FLAGS.text("data_dir", None, "The folder of the images; none: where pre-training found them.")
 define_reader_flags(FLAGS)
-define_split_flags(FLAGS, "Of another --dataset (the run's own images keep the run's split).")
+define_split_flags(
+    FLAGS,
+    "None: the run's own split (of another --dataset: paper). Given for the run's own images, by the seed of the run's "
+    "split, the report says how many test images pre-training has seen.",
+    default=None,
+)
 FLAGS.number("label_fraction", 1.0, "Share of the labels to train on, of each class; validation keeps all.", **SHARE)
 FLAGS.choice("label_unit", "image", LABEL_UNITS, "What --label_fraction draws: images, or lesions with all photos.")
 FLAGS.integer("trials", 3, "Linear classifiers with different seeds, averaged.", at_least=1)
@@ -72,13 +78,19 @@ define_bad_image_flag(FLAGS)
 def main(_) -> None:
     """Flags become plain arguments."""
     conduct = ("data_dir", "on_bad_image", "find_duplicates", "feature_cache")
-    options = settled_grids(settled_split(FLAGS.values(without=["run_dir", "name", *conduct])))
+    options = settled_options(FLAGS.values(without=["run_dir", "name", *conduct]))
     if options["beside"]:
         options["beside"] = ",".join(str(Path(path).absolute()) for path in options["beside"].split(",") if path)
     if options["label_fraction"] == 1:
         # As probes of earlier versions have it, which knew no other.
         options.update(label_fraction=None, label_unit=None)
     probe(RunFolder(FLAGS.run_dir), FLAGS.name, options, **FLAGS.values(only=conduct))
+
+
+def settled_options(options: dict) -> dict:
+    """Flags as they take effect; UserError for those that do not go together."""
+    own_images = options["dataset"] == AS_PRETRAINED
+    return settled_grids(settled_probe_split(options, own_images=own_images))
 
 
 def probe(
@@ -124,7 +136,7 @@ def probe(
             "--dataset=image_folder --data_dir=FOLDER."
         )
     source, split = find_probed_split(run, results, source, options)
-    others, whole = find_others(options, source, split), split
+    others, whole = find_others(run, options, source), split
     if options["label_fraction"]:
         fraction, unit = options["label_fraction"], options["label_unit"]
         split = with_fewer_labels(whole, source, fraction, unit=unit, seed=options["seed"])
@@ -134,17 +146,17 @@ def probe(
     with naming_bad_images(source):
         encoder = find_encoder(run, scores, options)
     results.start({**options, "data_dir": data_dir and str(Path(data_dir).absolute())})
-    if options["dataset"] != AS_PRETRAINED:
-        if bad:
-            save_bad_images(bad, results.bad_images_path)
+    if options["dataset"] != AS_PRETRAINED and bad:
+        save_bad_images(bad, results.bad_images_path)
+    if not keeps_split(options):
         save_split(whole, source, results.split_path)
     if split is not whole:
         save_split(split, source, results.path / "labels.csv")
     if options["bn_calibrate"]:
         save_encoder(results.encoder_path, config, encoder)
     with naming_bad_images(source):
-        as_pretrained = options["dataset"] == AS_PRETRAINED
-        leakage = audit_probe(run, source, split, as_pretrained=as_pretrained, duplicates=find_duplicates)
+        kind = {"as_pretrained": keeps_split(options), "own_images": options["dataset"] == AS_PRETRAINED}
+        leakage = audit_probe(run, source, split, **kind, duplicates=find_duplicates)
         run.write_json(results.path / RECORD, leakage)
         # The random encoder is the same one, whatever was built before.
         tf.keras.utils.set_random_seed(options["seed"])
@@ -159,6 +171,8 @@ def probe(
         rows += [other_row(other, scores) for other in others] + baselines
     kernel, bias = result.kernels[result.best_trial], result.biases[result.best_trial]
     card = write_card(results.path, title(config), scores, features, result)
+    for row in rows[: 1 + len(others)]:
+        row.update(seen_counts(leakage))
     rows[0].update({area: card["overall"][area]["value"] for area in ("roc_auc", "pr_auc")})
     scores.save_probe(results.path / "probe.npz", features, result)
     scores.save_predictions(results.path / "predictions.csv", probe_probabilities(features["test"], kernel, bias))
@@ -209,11 +223,16 @@ def find_encoder(run: RunFolder, scores: EncoderScores, options: dict) -> tf.ker
     return encoder
 
 
-def find_others(options: dict, source: ImageSource, split: Split) -> list[RunFolder]:
+def keeps_split(options: dict) -> bool:
+    """Whether the probe of these options is about the run's own images in the parts that the run gave them."""
+    return options["dataset"] == AS_PRETRAINED and not options.get("resplit")
+
+
+def find_others(run: RunFolder, options: dict, source: ImageSource) -> list[RunFolder]:
     """The runs named by --beside.
 
     Raises:
-      UserError: one is not finished, or has another split: its encoder may have seen the test images.
+      UserError: one is not finished, or has another split: its encoder has seen other images than that of `run`.
     """
     others = [RunFolder(path) for path in (options["beside"] or "").split(",") if path]
     if others and options["bn_calibrate"]:
@@ -224,12 +243,17 @@ def find_others(options: dict, source: ImageSource, split: Split) -> list[RunFol
     for other in others:
         other.config()
         require_finished(other)
-        if options["dataset"] == AS_PRETRAINED and (load_split(other.split_path, source).parts != split.parts).any():
+        if options["dataset"] == AS_PRETRAINED and parts_differ(run, other, source):
             raise UserError(
                 f"--beside={other.path} has another split of the images, so its encoder may have seen those of the "
                 "test part; pass runs made with the same --split and --seed."
             )
     return others
+
+
+def parts_differ(run: RunFolder, other: RunFolder, source: ImageSource) -> bool:
+    """Whether two runs have parted their images differently."""
+    return bool((load_split(other.split_path, source).parts != load_split(run.split_path, source).parts).any())
 
 
 def other_row(other: RunFolder, scores: EncoderScores) -> dict:
@@ -269,11 +293,14 @@ def read_probed(
 def find_probed_split(
     run: RunFolder, results: RunFolder, source: ImageSource, options: dict
 ) -> tuple[ImageSource, Split]:
-    """The run's split, or for another data set the probe's own; `source` with the lesions of a table one brought."""
-    if options["dataset"] == AS_PRETRAINED:
-        source = with_lesions_of(run.split_path, source)
+    """The run's split, or the probe's own; `source` with the lesions of a table that one brought."""
+    if options["dataset"] != AS_PRETRAINED:
+        return find_split(results, source, options)
+    source = with_lesions_of(run.split_path, source)
+    if keeps_split(options):
         return source, load_split(run.split_path, source)
-    return find_split(results, source, options)
+    # By the seed of the run's, so that all probes of runs with one split have one again.
+    return find_split(results, source, {**options, "seed": split_seed(run.config())})
 
 
 def require_finished(run: RunFolder) -> None:

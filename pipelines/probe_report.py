@@ -72,17 +72,33 @@ def differences(arms: Sequence[Mapping], scores: EncoderScores) -> list[dict]:
     return paired_differences(answers, pairs, metrics=tuple(OF_TALLY), seed=scores.options["seed"])
 
 
+def typed(options: Mapping) -> dict:
+    """The recorded options of a probe as flags of its command."""
+    flags = {name: value for name, value in options.items() if name != "resplit"}
+    # Typed for the run's own images, --split would ask for another one.
+    return flags if options["dataset"] != AS_PRETRAINED or options.get("resplit") else {**flags, "split": None}
+
+
+def probed_split_title(config: Mapping, options: Mapping) -> str:
+    """What the split of a probe is called."""
+    if options["dataset"] != AS_PRETRAINED:
+        return split_title(options)
+    if options.get("resplit"):
+        return f"{split_title(options)}, where pre-training had {split_title(config)}"
+    return split_title(config)
+
+
 def describe(run: RunFolder, name: str, options: Mapping, scores: EncoderScores, data_dir: str | None) -> dict:
     """What a reader of the report must know, and the commands that make it again."""
     config = scores.config
     parts = ", ".join(f"{part} {len(indices)}" for part, indices in scores.indices.items())
     commands = {
         "pretrain": {"run_dir": run.path, **config},
-        "probe": {"run_dir": run.path, "name": name, **options, **({"data_dir": data_dir} if data_dir else {})},
+        "probe": {"run_dir": run.path, "name": name, **typed(options), **({"data_dir": data_dir} if data_dir else {})},
     }
     return {
         "data": scores.source.summary(),
-        "split": f"{split_title(config if options['dataset'] == AS_PRETRAINED else options)} ({parts})",
+        "split": f"{probed_split_title(config, options)} ({parts})",
         # Balanced accuracy is a mean over the classes that have test images.
         "chance_level": chance_level(len(np.unique(scores.labels["test"]))),
         "num_test_images": len(scores.indices["test"]),

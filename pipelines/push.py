@@ -116,6 +116,8 @@ def push_run(
     source, _ = read_probed(run, results, options, data_dir or options["data_dir"])
     source, split = find_probed_split(run, results, source, options)
     test = split.indices("test")
+    if options.get("resplit"):
+        say(f"warning: the probe {name} is tested in other parts than pre-training had, so its scores may flatter")
     servable = build_servable(encoder_path, probe_path, freeze=freeze, precision=serve_precision)
     execution = Execution(pipeline_root or run.path / "tfx")
     with full_disk_told(push_dir):

@@ -15,10 +15,10 @@ from pipelines.command_flags import CommandFlags
 from pipelines.runtime import say
 
 
-def define_split_flags(flags: CommandFlags, what: str) -> None:
+def define_split_flags(flags: CommandFlags, what: str, *, default: str | None = "paper") -> None:
     """--split, --num_folds and --fold; `what` says what the split is of."""
     kinds = "paper: random images 60/20/20, as published; lesion: every lesion on one side"
-    flags.text("split", "paper", f"{what} {kinds}; or a table with the columns image_id and part.")
+    flags.text("split", default, f"{what} {kinds}; or a table with the columns image_id and part.")
     flags.integer("num_folds", None, "Cross-validation: so many parts, each the test part of one run.", at_least=2)
     flags.integer("fold", None, "Which of the --num_folds parts this run is tested on, counted from 0.", at_least=0)
 
@@ -39,6 +39,29 @@ def settled_split(config: dict) -> dict:
     if num_folds is not None:
         raise UserError(f"--split={name} names the part of every image itself; leave --num_folds and --fold out.")
     return {**config, "split": str(Path(name).absolute())}
+
+
+def settled_probe_split(options: dict, *, own_images: bool) -> dict:
+    """Flags of a probe with the split as it is recorded, and `resplit` True where the run's own images get another.
+
+    Args:
+      options: split is None where --split was not given: the run's own, or of another data set the paper's.
+      own_images: the probe is about the images of the run.
+
+    Raises:
+      UserError: as `settled_split` does, and for a fold of the run's own split.
+    """
+    is_given = options["split"] is not None
+    if own_images and not is_given and options["num_folds"] is not None:
+        raise UserError(
+            "--num_folds and --fold are of a --split, and without one the run's own images keep the run's split; pass "
+            "--split=paper or --split=lesion too, or leave them out."
+        )
+    # Without --split as probes of earlier versions have it, whose --split said nothing of the run's own images.
+    return {
+        **settled_split({**options, "split": options["split"] if is_given else "paper"}),
+        "resplit": True if own_images and is_given else None,
+    }
 
 
 def whole_split(source: ImageSource, config: dict, *, needed: Sequence[str]) -> Split:

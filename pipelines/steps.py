@@ -22,6 +22,9 @@ from pipelines.provenance import provenance
 # Of keys and records; a step of another format is made again.
 FORMAT = 1
 RECORD = "step.json"
+# Flags that came when steps had been kept already -> the value that makes a step what it was before. It is left out of
+# keys, so that these steps are found.
+AS_BEFORE = {"head_norm": "batch"}
 DONE, PARTLY_DONE, TO_DO = "done", "partly done", "to do"
 
 
@@ -65,11 +68,13 @@ def step_key(command: str, *, flags: dict, inputs: tuple[Step, ...] = (), data: 
 
     Args:
       command: what makes it.
-      flags: name -> value, defaults too; one that is off counts as one that does not exist, as in a run's folder.
+      flags: name -> value, defaults too; one that is off counts as one that does not exist, as in a run's folder, and
+        so does one of `AS_BEFORE`.
       inputs: the steps before it.
       data: fingerprint of the images.
     """
     given = {name: value for name, value in flags.items() if value is not None and value is not False}
+    given = {name: value for name, value in given.items() if name not in AS_BEFORE or value != AS_BEFORE[name]}
     parts = {
         "format": FORMAT,
         # Another version may compute something else under the same flags.

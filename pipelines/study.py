@@ -45,6 +45,11 @@ FLAGS.text("weights_m", "bit-m-mini", "Likewise of BiT-M.")
 FLAGS.text("seeds", "0,1,2", "Of training and classifiers, with commas: each arm is run once for each.")
 FLAGS.integer("split_seed", 0, "Of the split that all share.", at_least=0)
 FLAGS.text("label_fractions", "1", "Shares of the labels to probe with, with commas; all labels are always probed.")
+FLAGS.text(
+    "other_split",
+    None,
+    "Probe every run a second time, with its images in these parts (paper, lesion or a table): what leakage is worth.",
+)
 FLAGS.integer("map_epoch", None, "Epoch of the first t-SNE map, the other is the last; none: an eighth.", at_least=1)
 FLAGS.text("steps_dir", None, "Where steps are kept, to be shared by studies; none: STUDY_DIR/steps.")
 FLAGS.switch("keep_going", False, "After a step has failed, go on with those that do not need it.")

@@ -47,6 +47,9 @@ _TABLE = (
     # The paper's figure 1: with Group Norm SimSiam has nothing that keeps the features of a batch apart.
     Arm("simsiam_gn", "SimSiam with GN", ("--norm=group",)),
     Arm("bit_m_simsiam_gn", "BiT-M + SimSiam with GN", (FROM_M, "--norm=group")),
+    # And with the batch norm of its heads gone too, nothing at all.
+    Arm("simsiam_no_bn", "SimSiam without any BN", ("--norm=group", "--head_norm=layer")),
+    Arm("bit_m_simsiam_no_bn", "BiT-M + SimSiam without any BN", (FROM_M, "--norm=group", "--head_norm=layer")),
     Arm("byol_gn", "BYOL with GN", ("--method=byol", "--norm=group")),
     Arm("bit_m_byol_gn", "BiT-M + BYOL with GN", (FROM_M, "--method=byol", "--norm=group")),
     Arm("simsiam_lesion_pairs", "SimSiam on pairs of a lesion", ("--positives=lesion",)),

@@ -8,6 +8,8 @@ import tensorflow as tf
 
 from bitkeras.backbones.shipped import SHIPPED, shipped_card
 from pipelines import cli, pretrain, probe
+from pipelines.probe_report import AS_PRETRAINED
+from pipelines.splitting import settled_probe_split
 from pipelines.starting_point import DEFAULT_BACKBONE
 from pipelines.steps import Step
 from pipelines.study_arms import Arm
@@ -32,9 +34,10 @@ def pretrain_flags(arguments: list[str]) -> dict:
 
 
 def probe_flags(arguments: list[str]) -> dict:
-    """Those of `bitkeras probe`."""
+    """Those of `bitkeras probe`; --split as `settled_probe_split` has it."""
     probe.FLAGS.parse(cli.with_presets([*arguments, "--run_dir=RUN"]))
-    return probe.FLAGS.values(without=["run_dir", "name", *PROBE_CONDUCT])
+    flags = probe.FLAGS.values(without=["run_dir", "name", *PROBE_CONDUCT])
+    return settled_probe_split(flags, own_images=flags["dataset"] == AS_PRETRAINED)
 
 
 def snapshots_of(num_epochs: int, map_epoch: int | None) -> list[int]:

@@ -7,17 +7,21 @@ import json
 from collections.abc import Sequence
 
 from bitkeras.evaluation.answers import Answers, load_answers, pooled
-from bitkeras.evaluation.comparison import overall_scores, paired_differences
+from bitkeras.evaluation.comparison import overall_scores, paired_differences, unpaired_differences
 from bitkeras.evaluation.metrics import chance_level
+from bitkeras.runs import RunFolder
 from pipelines.clinical import ANSWERS, CARD
 from pipelines.leakage import RECORD as LEAKAGE
 from pipelines.leakage import audit_lines
-from pipelines.splitting import split_title
+from pipelines.probe_report import probed_split_title
+from pipelines.steps import Step
 from pipelines.study_arm_findings import baseline_arms, describe_arm, folder_of, num_trained_on
 from pipelines.study_arms import COLLAPSE_PAIRS, SCRATCH, compared_pairs
 from pipelines.study_curves import count_labels, epochs_to_target
 from pipelines.study_look import MAPS, NEIGHBOURS
 from pipelines.study_plan import FULL, ArmRun, Plan
+
+RESPLIT_METRICS = ("balanced_accuracy", "macro_f1")
 
 
 def gather(plan: Plan, done: set[str], *, title: str) -> dict:
@@ -45,6 +49,7 @@ def gather(plan: Plan, done: set[str], *, title: str) -> dict:
         "maps": _maps(plan, done),
         "neighbours": _neighbours(plan, done),
         "collapse": next(({"arms": [*pair]} for pair in COLLAPSE_PAIRS if set(pair) <= set(scores)), None),
+        "other_split": other_split(by_arm, done),
         **about_data(plan, runs),
     }
     return {name: value for name, value in found.items() if value not in (None, [])}
@@ -73,9 +78,34 @@ def label_efficiency(by_arm: dict[str, list[ArmRun]], done: set[str], full: dict
     return found
 
 
+def other_split(by_arm: dict[str, list[ArmRun]], done: set[str]) -> dict | None:
+    """The same encoders in the parts of --other_split: own and other (titles), leakage (lines), and rows.
+
+    A row has arm, metric, own and other (scores), and as `unpaired_differences` the score in the other parts less that
+    in the run's own. None where nothing was probed twice.
+    """
+    rows, audit = [], None
+    for arm, runs in by_arm.items():
+        both = [run for run in runs if run.resplit and run.resplit.name in done]
+        if not both:
+            continue
+        probed = [run.resplit for run in both]
+        other = pooled([load_answers(step.folder / ANSWERS) for step in probed], [step.name for step in probed])
+        found = unpaired_differences(other, answers_of(both, FULL), metrics=RESPLIT_METRICS)
+        rows += [{"arm": arm, "other": row.pop("a"), "own": row.pop("b"), **row} for row in found]
+        if audit is None:
+            titles = [_split_of(both[0], step) for step in (both[0].probes[FULL], both[0].resplit)]
+            audit = json.loads((both[0].resplit.folder / LEAKAGE).read_text())
+    return {"own": titles[0], "other": titles[1], "leakage": audit_lines(audit), "rows": rows} if rows else None
+
+
+def _split_of(run: ArmRun, probe: Step) -> str:
+    return probed_split_title(folder_of(run).config(), RunFolder(probe.folder).config())
+
+
 def about_data(plan: Plan, runs: list[ArmRun]) -> dict:
     """Which images, how they were parted, and what the test part shares with the rest."""
-    probe_dir, config = runs[0].probes[FULL].folder, folder_of(runs[0]).config()
+    probe_dir = runs[0].probes[FULL].folder
     card = json.loads((probe_dir / CARD).read_text())
     audits = [json.loads((run.probes[FULL].folder / LEAKAGE).read_text()) for run in runs]
     # One of them has looked for near-duplicates.
@@ -83,7 +113,7 @@ def about_data(plan: Plan, runs: list[ArmRun]) -> dict:
     return {
         "chance_level": chance_level(sum(row["support"] > 0 for row in card["classes"])),
         "data": plan.source.summary(),
-        "split": split_title(config),
+        "split": _split_of(runs[0], runs[0].probes[FULL]),
         "num_test_images": card["num_images"],
         "num_test_lesions": card["num_groups"],
         "leakage_share": audit["sisters"]["overall"],

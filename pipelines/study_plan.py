@@ -36,12 +36,13 @@ PRETRAIN_SHARE = 0.6
 
 @dataclasses.dataclass(frozen=True)
 class ArmRun:
-    """The steps of one arm and seed: its pre-training, and the probes by share of labels."""
+    """The steps of one arm and seed: its pre-training, the probes by share of labels, and that of --other_split."""
 
     arm: Arm
     seed: int
     pretrain: Step
     probes: dict[float, Step]
+    resplit: Step | None = None
 
     @property
     def is_trained(self) -> bool:
@@ -104,7 +105,19 @@ class Planner:
     def _run(self, arm: Arm, seed: int) -> ArmRun:
         trained = self._pretrain(arm, seed)
         probes = {fraction: self._probe(arm, trained, seed, fraction) for fraction in self.options["label_fractions"]}
-        return ArmRun(arm, seed, trained, probes)
+        return ArmRun(arm, seed, trained, probes, self._resplit(arm, trained, seed))
+
+    def _resplit(self, arm: Arm, trained: Step, seed: int) -> Step | None:
+        """The probe in the parts of --other_split."""
+        split = self.options.get("other_split")
+        if not split:
+            return None
+        if content_of(split) == trained.facts["flags"]["split"]:
+            raise UserError(
+                f"--other_split={split} is the split that {arm.id} is pre-trained with; pass another one, or leave it "
+                "out."
+            )
+        return self._probe(arm, trained, seed, FULL, split=split)
 
     def _pretrain(self, arm: Arm, seed: int) -> Step:
         arguments = pretrain_arguments(arm, seed, self.options)
@@ -135,25 +148,28 @@ class Planner:
             facts={"flags": decisive, "num_images": num_images, "cost": relative_cost(backbone, size)},
         )
 
-    def _probe(self, arm: Arm, trained: Step, seed: int, fraction: float) -> Step:
-        baselines = (arm, seed, fraction) == (self.beside_baselines, self.options["seeds"][0], FULL)
+    def _probe(self, arm: Arm, trained: Step, seed: int, fraction: float, *, split: str | None = None) -> Step:
+        is_first = (arm, seed, fraction) == (self.beside_baselines, self.options["seeds"][0], FULL)
+        baselines = is_first and split is None
         shared = ["--nobaselines", *shlex.split(self.options["probe_flags"] or "")]
         arguments = [*shared, f"--seed={seed}", f"--label_fraction={fraction:g}"]
         arguments += ["--baselines"] if baselines else []
+        arguments += [f"--split={split}"] if split else []
         flags = probe_flags(arguments)
+        flags["split"] = content_of(flags["split"])
         if flags["beside"]:
             raise UserError("--probe_flags has --beside; in a study, name what is to be compared by --arms.")
         # Of the first run the audit is there, with the near-duplicates; of others they are not asked for again.
         conduct = [f"--data_dir={self.options['data_dir']}", "--nofind_duplicates"]
         return self._add(
             "probe",
-            f"seed{seed}-labels-{fraction:g}",
+            f"seed{seed}-labels-{fraction:g}" + (f"-split-{Path(split).stem}" if split else ""),
             step_key("probe", flags=flags, inputs=(trained,), data=self.data_key),
             parent=trained.folder,
             inputs=(trained,),
             arguments=lambda folder: [*arguments, *conduct, f"--run_dir={trained.folder}", f"--name={folder.name}"],
             outputs=PROBED,
-            optional=("labels.csv", "report.json", "report.html"),
+            optional=("labels.csv", "split.csv", "report.json", "report.html"),
             kind=kind_of("probe", trained) + (", baselines" if baselines else ""),
             work=(1 - PRETRAIN_SHARE) * len(self.source) * (2 if baselines else 1),
             facts={"flags": flags, "cost": trained.facts["cost"]},

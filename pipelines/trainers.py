@@ -8,7 +8,8 @@ from bitkeras.addons import lamb
 from bitkeras.backbones.matmul_convs import use_matmuls
 from bitkeras.callbacks.sentinel import throttled
 from bitkeras.errors import UserError
-from bitkeras.methods import METHOD_OPTIONS, METHODS, build_method, has_option, settled_options
+from bitkeras.methods import HEAD_NORMS, METHOD_OPTIONS, METHODS, build_method, has_option, settled_options
+from bitkeras.methods.average import require_decay
 from bitkeras.schedules import scaled_lr, undo, warmup_cosine
 from bitkeras.sgd import SGD
 from pipelines.command_flags import CommandFlags
@@ -21,8 +22,15 @@ def define_method_flags(flags: CommandFlags) -> None:
     flags.integer("num_projections", None, "E, the length of projections; none: as published.", at_least=1)
     flags.integer("num_hidden", None, "Width of the projector's hidden layers; likewise.", at_least=1)
     flags.integer("num_predictor_hidden", None, "Width of the predictor's hidden layer; likewise.", at_least=1)
+    what = "Norm of projector and predictor; batch: as published, layer: layer norm, none: none, and biases."
+    flags.choice("head_norm", "batch", HEAD_NORMS, what)
     flags.number("temperature", None, "Of simclr; none: as published.", at_least=1e-6)
     flags.number("base_tau", None, "Of byol, the share of the target that stays in the first step; none: as published.")
+    what = (
+        "Keep a moving average of the encoder, of this decay a step (0.99): kNN monitor, collapse sentinel, snapshots "
+        "and encoder.keras are of the average."
+    )
+    flags.number("ema", None, f"{what} Not for byol, whose target is one.")
     flags.choice("optimizer", "sgd", ["sgd", "lamb"], "sgd: the paper's; lamb: for batches of thousands.")
     flags.number("base_lr", 0.03, "Learning rate per 256 images; the optimizer gets it times batch_size/256.")
     flags.integer("warmup_epochs", 0, "Epochs over which the rate rises from 0.", at_least=0)
@@ -42,6 +50,8 @@ def settled_method(config: dict) -> dict:
             "--fix_predictor_lr scales gradients, and --optimizer=lamb is blind to their scale; pass one of the two."
         )
     settled_options(method, {"predictor_scale": config["fix_predictor_lr"] or None})
+    if config["ema"] is not None:
+        require_average(method, config["ema"])
     options = {option: config[option] for option in METHOD_OPTIONS}
     for option in [option for option in options if not has_option(method, option)]:
         # Not refused: it may come from a preset, which nothing can take it out of.
@@ -49,6 +59,16 @@ def settled_method(config: dict) -> dict:
             say(f"--{option}={options[option]} means nothing to --method={method} and is left out")
         options[option] = None
     return {**config, **settled_options(method, options)}
+
+
+def require_average(method: str, decay: float) -> None:
+    """UserError where `method` cannot keep an average of its encoder by `decay`."""
+    require_decay(decay)
+    if method == "byol":
+        raise UserError(
+            "--ema keeps a moving average of the encoder, and --method=byol has one, the target that it learns from "
+            "(--base_tau); leave --ema out, or pass another --method."
+        )
 
 
 def build_trainer(
@@ -77,6 +97,8 @@ def build_trainer(
         **{option: config.get(option) for option in METHOD_OPTIONS},
     )
     rate = schedule if rate_factor is None else throttled(schedule, rate_factor)
+    if config.get("ema"):
+        trainer.keep_average(config["ema"])
     use_matmuls(encoder)
     optimizer = lamb(rate, weight_decay=config["weight_decay"]) if uses_lamb else SGD(rate, momentum=0.9)
     trainer.compile(optimizer=optimizer)

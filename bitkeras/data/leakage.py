@@ -28,6 +28,27 @@ def leakage_audit(split: Split, source: ImageSource, *, parts: Sequence[str] = T
     return shares_of_test(sisters, split, source)
 
 
+def seen_audit(split: Split, source: ImageSource, *, seen: np.ndarray) -> dict:
+    """How many test images a network has seen, without their labels, and of how many others a sister photograph.
+
+    Args:
+      split: another one than the network was made with.
+      source: its images.
+      seen: int [n], the images that the network was trained on.
+
+    Returns:
+      As `shares_of_test`, with "image" and "sister" (of those that were not seen themselves) in place of parts; and
+      num_seen, num_sisters_seen (None where no lesions are named), counts of test images.
+    """
+    test = split.indices("test")
+    found = {"image": np.isin(test, seen)}
+    if source.groups is not None:
+        found["sister"] = np.isin(source.groups[test], source.groups[seen]) & ~found["image"]
+    counts = {name: int(flags.sum()) for name, flags in found.items()}
+    told = {"num_seen": counts["image"], "num_sisters_seen": counts.get("sister")}
+    return {**shares_of_test(found, split, source), **told}
+
+
 def shares_of_test(found: Mapping[str, np.ndarray], split: Split, source: ImageSource) -> dict:
     """Shares of the test images that something was found for.
 

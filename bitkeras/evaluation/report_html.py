@@ -18,6 +18,7 @@ from bitkeras.evaluation.report_tables import (
     flag_tables,
     retention_table,
     score_table,
+    split_table,
 )
 from bitkeras.evaluation.table_html import set_table
 
@@ -137,7 +138,7 @@ def _sections(content: Mapping, art: _Art, versions: Mapping[str, str]) -> list[
         ("labels", "Labels", art.of("labels")),
         ("features", "What the features see", art.of("features")),
         ("clinical", "Clinical card", [*art.of("clinical"), *_cards(content)]),
-        ("leakage", "Leakage audit", _lines(content.get("leakage") or [])),
+        ("leakage", "Leakage audit", _leakage(content)),
         ("retention", "Swap of the norm", _set([retention_table(content)])),
         ("facts", "Facts", _facts(content.get("facts") or {})),
         ("flags", "Flags", _set(flag_tables(content))),
@@ -170,6 +171,11 @@ def _card(arm: Mapping, *, is_open: bool) -> Markup:
         _set(card_tables(arm["card"])),
         open=is_open,
     )
+
+
+def _leakage(content: Mapping) -> list[Markup]:
+    other = (content.get("other_split") or {}).get("leakage") or []
+    return [*_lines(content.get("leakage") or []), *_set([split_table(content)]), *_lines(other)]
 
 
 def _lines(lines: Sequence[str]) -> list[Markup]:

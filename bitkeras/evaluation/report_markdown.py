@@ -12,6 +12,7 @@ from bitkeras.evaluation.report_tables import (
     epochs_table,
     retention_table,
     score_table,
+    split_table,
 )
 
 _SECTIONS = {
@@ -32,6 +33,9 @@ def markdown(
         parts += [f"## {title}", *tables, *shown] if tables or shown else []
     if content.get("leakage"):
         parts += ["## Leakage audit", "\n".join(f"- {line.strip()}" for line in content["leakage"])]
+    if (table := split_table(content)) is not None:
+        told = "\n".join(f"- {line.strip()}" for line in content["other_split"]["leakage"])
+        parts += ["## The same encoders in other parts", _table(table), told]
     if (table := retention_table(content)) is not None:
         parts += ["## Swap of the norm", _table(table)]
     if content.get("facts"):

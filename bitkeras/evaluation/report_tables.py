@@ -90,6 +90,31 @@ def difference_table(content: Mapping) -> Table | None:
     return Table(caption, headings, rows) if rows else None
 
 
+def split_table(content: Mapping) -> Table | None:
+    """The same encoders in two kinds of parts."""
+    found, names = content.get("other_split"), told_names(content)
+    if not found:
+        return None
+    rows = tuple(
+        (
+            Cell(names[row["arm"]]),
+            Cell(METRICS.get(row["metric"], row["metric"])),
+            *(spread_cell(row[parts]) for parts in ("own", "other")),
+            number_cell(row["difference"], "+.3f"),
+            interval_cell(row, signed=True),
+            Cell(row["verdict"], float(row["resolved"]), mark="resolved" if row["resolved"] else "not-resolved"),
+        )
+        for row in found["rows"]
+    )
+    headings = ("encoder", "score", "pre-trained so", "the other parts", "difference", "95 % interval", "verdict")
+    return Table(
+        f"The same encoders, with classifiers trained and tested in the parts of pre-training ({found['own']}) and in "
+        f"others ({found['other']}). The lesions of the two test parts are resampled independently.",
+        headings,
+        rows,
+    )
+
+
 def epochs_table(content: Mapping) -> Table | None:
     """Epochs and minutes until the target."""
     found, names = content.get("epochs_to_target"), told_names(content)
@@ -101,15 +126,21 @@ def epochs_table(content: Mapping) -> Table | None:
             _per_seed(row["epochs"], ".0f"),
             _per_seed(row.get("minutes") or [], ".1f"),
             number_cell(row.get("speedup"), ".2f"),
+            interval_cell({"interval": row.get("speedup_interval")}, form=".2f"),
         )
         for row in found["rows"]
     )
     return Table(
-        f"Until a kNN balanced accuracy of {found['target']:.3f}, which {names[found['of']]} ends with; one number a "
-        "seed.",
-        ("encoder", "epochs", "minutes of training", "times faster"),
+        f"Until a kNN balanced accuracy of {found['target']:.3f}, which {names[found['of']]} ends with"
+        f"{_window(found)}; one number a seed. The interval is over seeds.",
+        ("encoder", "epochs", "minutes of training", "times faster", "95 % interval"),
         rows,
     )
+
+
+def _window(found: Mapping) -> str:
+    window = found.get("window", 1)
+    return f" in the mean of {window} epochs, and is reached in the mean of {window} about one" if window > 1 else ""
 
 
 def collapse_table(content: Mapping) -> Table | None:
@@ -174,12 +205,12 @@ def spread_cell(score: Mapping) -> Cell:
     return Cell(f"{score['value']:.3f}" + ("" if std is None else f" ± {std:.3f}"), score["value"])
 
 
-def interval_cell(score: Mapping, *, signed: bool = False) -> Cell:
-    """'0.39 to 0.43', sorted by its middle."""
+def interval_cell(score: Mapping, *, signed: bool = False, form: str = ".3f") -> Cell:
+    """'0.390 to 0.430', sorted by its middle."""
     if not score.get("interval"):
         return Cell("")
     low, high = score["interval"]
-    form = "+.3f" if signed else ".3f"
+    form = f"+{form}" if signed else form
     return Cell(_with_minus(f"{low:{form}} to {high:{form}}"), (low + high) / 2)
 
 

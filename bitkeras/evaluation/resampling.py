@@ -7,7 +7,7 @@ tell how a score would vary with other test images, not with another training ru
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -31,7 +31,12 @@ class Resamples:
 
     @classmethod
     def of(
-        cls, num_images: int, groups: np.ndarray | None = None, *, num_samples: int = NUM_SAMPLES, seed: int = 0
+        cls,
+        num_images: int,
+        groups: np.ndarray | None = None,
+        *,
+        num_samples: int = NUM_SAMPLES,
+        seed: int | Sequence[int] = 0,
     ) -> Resamples:
         """Draws groups with replacement; the same seed and groups draw the same images.
 

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from bitkeras.errors import UserError
 from bitkeras.methods.byol import BYOL
+from bitkeras.methods.heads import HEAD_NORMS
 from bitkeras.methods.simclr import SimCLR
 from bitkeras.methods.simsiam import SimSiam
 from bitkeras.methods.trainer import ViewTrainer
@@ -16,6 +17,7 @@ from bitkeras.methods.vicreg import VICReg
 
 __all__ = [
     "BYOL",
+    "HEAD_NORMS",
     "METHODS",
     "METHOD_OPTIONS",
     "SimCLR",
@@ -27,8 +29,8 @@ __all__ = [
 ]
 
 METHODS = {"byol": BYOL, "simclr": SimCLR, "simsiam": SimSiam, "vicreg": VICReg}
-# Arguments of one constructor or several that are numbers a user may set, under flags of the same names.
-METHOD_OPTIONS = ("num_projections", "num_hidden", "num_predictor_hidden", "temperature", "base_tau")
+# Arguments of one constructor or several that a user may set, under flags of the same names.
+METHOD_OPTIONS = ("num_projections", "num_hidden", "num_predictor_hidden", "temperature", "base_tau", "head_norm")
 _FLAGS = {"predictor_scale": "fix_predictor_lr"}
 
 

@@ -19,7 +19,7 @@ class BYOL(ViewTrainer):
     An encoder with group norm is fine: "replacing BN with a batch-independent normalization scheme (namely, a
     combination of group normalization and weight standardization) achieves performance comparable to vanilla BYOL"
     (arXiv 2010.10241). Projector and predictor keep their published BN whatever the encoder has, so batch statistics
-    are out of what is kept of the network, not out of training.
+    are out of what is kept of the network, not out of training; `head_norm` takes them out of that too.
 
     Args:
       encoder: views, float32 [B, H, W, 3] -> features, float32 [B, D]; a functional model.
@@ -28,6 +28,7 @@ class BYOL(ViewTrainer):
       num_hidden, num_predictor_hidden: width of the hidden layer of projector and predictor.
       base_tau: how much of the target stays in the first step; the published 0.996 is for 1000 epochs of ImageNet.
       predictor_scale: as in `SimSiam`.
+      head_norm: one of `heads.HEAD_NORMS`; batch as published.
       weight_decay: as in `ViewTrainer`.
 
     Raises:
@@ -44,15 +45,16 @@ class BYOL(ViewTrainer):
         num_predictor_hidden: int = 4096,
         base_tau: float = 0.996,
         predictor_scale: Callable[[tf.Tensor], tf.Tensor] | None = None,
+        head_norm: str = "batch",
         weight_decay: float = 5e-4,
     ):
         if not 0 <= base_tau <= 1:
             raise UserError(f"--base_tau is {base_tau:g}; pass the share of the target that stays, from 0 to 1.")
         super().__init__(weight_decay=weight_decay, name="byol")
         self.encoder = encoder
-        sizes = {"num_outputs": num_projections, "num_hidden": num_hidden}
+        sizes = {"num_outputs": num_projections, "num_hidden": num_hidden, "norm": head_norm}
         self.projector = byol_mlp(encoder.output_shape[-1], **sizes, name="projector")
-        sizes = {"num_outputs": num_projections, "num_hidden": num_predictor_hidden}
+        sizes = {"num_outputs": num_projections, "num_hidden": num_predictor_hidden, "norm": head_norm}
         self.predictor = byol_mlp(num_projections, **sizes, name="predictor")
         self.predictor_scale = predictor_scale
         self.target = Target(self.encoder, self.projector)
@@ -69,6 +71,7 @@ class BYOL(ViewTrainer):
 
     def after_step(self) -> None:
         """Moves the target: "after each training step we perform the following update" (section 3.1, equation 1)."""
+        super().after_step()
         tf.distribute.get_replica_context().merge_call(self._move_target)
 
     def _move_target(self, strategy):

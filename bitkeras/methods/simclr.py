@@ -21,6 +21,7 @@ class SimCLR(ViewTrainer):
       num_hidden: width of the projector's hidden layer; None for D, as in the paper.
       temperature: what cosines are divided by: 0.1 was best on ImageNet with batches of 4096 (table 5), 0.5 on CIFAR-10
         with batches from 256 on (appendix B.9).
+      head_norm: one of `heads.HEAD_NORMS`; batch as published.
       weight_decay: as in `ViewTrainer`.
     """
 
@@ -31,12 +32,13 @@ class SimCLR(ViewTrainer):
         num_projections: int = 128,
         num_hidden: int | None = None,
         temperature: float = 0.1,
+        head_norm: str = "batch",
         weight_decay: float = 5e-4,
     ):
         super().__init__(weight_decay=weight_decay, name="simclr")
         self.encoder = encoder
         num_features = encoder.output_shape[-1]
-        sizes = {"num_projections": num_projections, "num_hidden": num_hidden or num_features}
+        sizes = {"num_projections": num_projections, "num_hidden": num_hidden or num_features, "norm": head_norm}
         self.projector = simclr_projector(num_features, **sizes)
         self.temperature = temperature
 

@@ -21,6 +21,7 @@ class SimSiam(ViewTrainer):
       num_predictor_hidden: width of the predictor's bottleneck.
       predictor_scale: step -> factor on the predictor's gradients, or None for 1. `schedules.undo` makes the one that
         keeps the predictor's learning rate constant (section 4.2, table 1: "not decayed").
+      head_norm: one of `heads.HEAD_NORMS`; batch as published.
       weight_decay: as in `ViewTrainer`.
     """
 
@@ -32,13 +33,14 @@ class SimSiam(ViewTrainer):
         num_hidden: int | None = None,
         num_predictor_hidden: int = 512,
         predictor_scale: Callable[[tf.Tensor], tf.Tensor] | None = None,
+        head_norm: str = "batch",
         weight_decay: float = 5e-4,
     ):
         super().__init__(weight_decay=weight_decay, name="simsiam")
         self.encoder = encoder
-        sizes = {"num_projections": num_projections, "num_hidden": num_hidden or num_projections}
+        sizes = {"num_projections": num_projections, "num_hidden": num_hidden or num_projections, "norm": head_norm}
         self.projector = simsiam_projector(encoder.output_shape[-1], **sizes)
-        self.predictor = simsiam_predictor(num_projections, num_hidden=num_predictor_hidden)
+        self.predictor = simsiam_predictor(num_projections, num_hidden=num_predictor_hidden, norm=head_norm)
         self.predictor_scale = predictor_scale
 
     def view_loss(self, views_a: tf.Tensor, views_b: tf.Tensor, *, training: bool) -> tf.Tensor:

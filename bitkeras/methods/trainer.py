@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from bitkeras.methods.average import Average
+
 
 class Trainer(tf.keras.Model):
     """Minimises `batch_loss`, which a subclass writes; what it tracks as an attribute is trained.
@@ -125,6 +127,23 @@ class ViewTrainer(Trainer):
 
     # No such default for `predictor`: Keras does not track a model that is set over an attribute of the class.
     predictor_scale = None
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        # An average of the encoder that follows it.
+        self.average = None
+
+    def keep_average(self, decay: float) -> None:
+        """From now on `average` follows the encoder by `decay` a step; before the first step."""
+        self.average = Average(self.encoder, decay)
+
+    def after_step(self) -> None:
+        """Takes the step into the average, where there is one."""
+        if self.average is not None:
+            tf.distribute.get_replica_context().merge_call(self._follow)
+
+    def _follow(self, strategy):
+        self.average.follow(self.encoder, strategy)
 
     def features(self, views: tf.Tensor, *, training: bool) -> tf.Tensor:
         """Views, [B, H, W, 3] -> features [B, D]."""

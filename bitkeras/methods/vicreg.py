@@ -19,6 +19,7 @@ class VICReg(ViewTrainer):
       encoder: views, float32 [B, H, W, 3] -> features, float32 [B, D].
       num_projections: E.
       num_hidden: width of the projector's hidden layers; None for E, as in the paper.
+      head_norm: one of `heads.HEAD_NORMS`; batch as published.
       weight_decay: as in `ViewTrainer`.
     """
 
@@ -28,11 +29,12 @@ class VICReg(ViewTrainer):
         *,
         num_projections: int = 8192,
         num_hidden: int | None = None,
+        head_norm: str = "batch",
         weight_decay: float = 5e-4,
     ):
         super().__init__(weight_decay=weight_decay, name="vicreg")
         self.encoder = encoder
-        sizes = {"num_projections": num_projections, "num_hidden": num_hidden or num_projections}
+        sizes = {"num_projections": num_projections, "num_hidden": num_hidden or num_projections, "norm": head_norm}
         self.projector = vicreg_expander(encoder.output_shape[-1], **sizes)
 
     def view_loss(self, views_a: tf.Tensor, views_b: tf.Tensor, *, training: bool) -> tf.Tensor:

@@ -8,9 +8,9 @@ import pytest
 from made_tables import skin, source_of
 
 from bitkeras.data.ham10000 import HAM10000_CLASSES
-from bitkeras.data.leakage import TRAINED_PARTS, leakage_audit, shares_of_test
+from bitkeras.data.leakage import TRAINED_PARTS, leakage_audit, seen_audit, shares_of_test
 from bitkeras.data.split_files import save_split
-from bitkeras.data.splits import PARTS, Split, paper_split, with_fewer_to_train_on
+from bitkeras.data.splits import PARTS, Split, lesion_split, paper_split, with_fewer_to_train_on
 
 
 def test_audit_by_hand():
@@ -79,6 +79,30 @@ def test_what_is_found_in_two_parts_counts_once():
         "by_class": {"class0": 0.5, "class1": 0.5},
         "by_part": {"pretrain": 0.5, "probe_val": 0.25},
     }
+
+
+def test_what_another_split_has_shown_by_hand():
+    # a: one tested, its sister seen; b: both tested, one of them seen; c: tested and seen; d: neither.
+    source = source_of([0, 0, 0, 0, 1, 1], groups=list("aabbcd"))
+    split = Split(np.array(["test", "probe_train", "test", "test", "test", "test"]))
+    audit = seen_audit(split, source, seen=np.array([1, 2, 4]))
+    assert audit == {
+        **{"num_test_images": 5, "overall": 4 / 5, "by_class": {"class0": 1.0, "class1": 1 / 2}},
+        **{"by_part": {"image": 2 / 5, "sister": 2 / 5}, "num_seen": 2, "num_sisters_seen": 2},
+    }
+    unnamed = seen_audit(split, dataclasses.replace(source, groups=None), seen=np.array([1, 2, 4]))
+    assert (unnamed["num_seen"], unnamed["num_sisters_seen"], unnamed["overall"]) == (2, None, 2 / 5)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_of_a_random_test_part_pre_training_has_seen_its_share(seed):
+    """60 % by lesion are pre-trained on, whatever part of them is tested."""
+    source = skin(600, seed=seed)
+    own, other = lesion_split(source, seed=seed), paper_split(source, seed=seed)
+    audit = seen_audit(other, source, seen=own.indices("pretrain"))
+    assert audit["num_seen"] / audit["num_test_images"] == pytest.approx(0.6, abs=0.08)
+    # With every lesion whole, a sister is seen with the image itself.
+    assert audit["num_sisters_seen"] == 0 == seen_audit(own, source, seen=own.indices("pretrain"))["num_seen"]
 
 
 def chance_of_a_sister_outside(source, chosen, num_test):

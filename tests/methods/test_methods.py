@@ -168,6 +168,7 @@ for method in METHODS:
         with strategy.scope():
             sizes = {"num_steps": 4, "num_projections": 6, "num_hidden": 10}
             trainer = build_method(method, encoder(), weight_decay=0.01, **sizes, **options)
+            trainer.keep_average(0.9)
             rate = 0.002 if method == "vicreg" else 0.02
             trainer.compile(optimizer=tf.keras.optimizers.SGD(rate, momentum=0.9))
             start = start or [weight.numpy() for weight in weights_of(trainer)]
@@ -184,7 +185,8 @@ for method in METHODS:
 
 @pytest.mark.slow
 def test_two_replicas_take_the_steps_of_one_with_the_same_global_batch():
-    """Negatives, variances and batch statistics are those of the global batch, and BYOL's target moves once a step.
+    """Negatives, variances and batch statistics are those of the global batch; BYOL's target and an average of the
+    encoder, statistics among it, move once a step.
 
     The distance is a share of how far each weight moved: rounding may put an activation on the other side of a ReLU's
     zero, which is worth about a hundredth; a batch of one's own or a lost step are worth a tenth and more.

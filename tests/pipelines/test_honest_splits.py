@@ -18,7 +18,7 @@ from bitkeras.data.splits import Split, lesion_split, with_fewer_to_train_on
 from bitkeras.errors import UserError
 from bitkeras.evaluation.duplicates import NEAR
 from bitkeras.runs import RunFolder
-from pipelines import cli
+from pipelines import cli, probe
 from pipelines.leakage import audit_lines, audit_split
 
 pytestmark = pytest.mark.slow
@@ -184,6 +184,62 @@ def test_fewer_labels_are_recorded_and_kept_apart(road, tmp_path, capsys):
     # All labels, said in so many words, are what the first probe had.
     cli.run("probe", [f"--run_dir={run.path}", "--epochs=20", "--label_fraction=1"])
     assert "already finished" in capsys.readouterr().out and fingerprint(run.path) == state
+
+
+def test_a_runs_own_images_in_other_parts(road, tmp_path, capsys):
+    """The run has the paper's split; in that of lesions it has seen some of the test part, and every file says so."""
+    run = RunFolder(tmp_path / "run")
+    shutil.copytree(road.run_dir, run.path)
+    common = [f"--run_dir={run.path}", *QUICK_PROBE]
+    cli.run("probe", [*common, "--name=lesion", "--split=lesion", "--seed=5"])
+    source, own = (
+        read_source("ham10000", road.data_dir),
+        {row["image_id"]: row["part"] for row in rows_of(run.split_path)},
+    )
+    # By the seed of the run's split, and not by that of the classifiers.
+    expected = lesion_split(source, seed=run.config()["seed"])
+    table = rows_of(run.path / "lesion" / "split.csv")
+    assert [row["part"] for row in table] == expected.parts.tolist() != list(own.values())
+    test = source.image_ids[expected.indices("test")].tolist()
+    assert [row["image_id"] for row in rows_of(run.path / "lesion" / "predictions.csv")] == test
+    seen = [image for image in test if own[image] == "pretrain"]
+    seen_lesions = {row["lesion_id"] for row in rows_of(run.split_path) if row["part"] == "pretrain"}
+    sisters = [
+        row["image_id"]
+        for row in table
+        if row["part"] == "test" and row["lesion_id"] in seen_lesions and own[row["image_id"]] != "pretrain"
+    ]
+    (row,) = record(run.path / "lesion" / "scores.json")
+    assert (row["num_test_images"], row["num_seen_in_pretraining"]) == (len(test), len(seen)) and len(seen) > 3
+    assert row["num_sisters_seen_in_pretraining"] == len(sisters) > 0
+    audit = record(run.path / "lesion" / "leakage.json")
+    assert audit["pretraining"]["num_seen"] == len(seen) and set(audit["sisters"]["by_part"]) == {
+        "probe_train",
+        "probe_val",
+    }
+    report, line = (run.path / "lesion" / "report.md").read_text(), f"has seen {len(seen)} of {len(test)} test images"
+    assert line in report and line in capsys.readouterr().out and "lesion, where pre-training had paper" in report
+    assert "--split=lesion" in report and "resplit=" not in report.partition("To reproduce")[2]
+    with pytest.raises(UserError, match="was started with other flags: .*split"):
+        cli.run("probe", [*common, "--name=lesion", "--seed=5"])
+    # What is pushed is scored on the same images.
+    results = RunFolder(run.path / "lesion")
+    assert (probe.find_probed_split(run, results, source, results.config())[1].parts == expected.parts).all()
+
+
+def test_the_runs_own_split_in_so_many_words_scores_the_same(road, tmp_path):
+    run = RunFolder(tmp_path / "run")
+    shutil.copytree(road.run_dir, run.path)
+    for name, more in (("plain", []), ("said", ["--split=paper"])):
+        cli.run("probe", [f"--run_dir={run.path}", *QUICK_PROBE, f"--name={name}", *more])
+    (plain,), (said,) = (record(run.path / name / "scores.json") for name in ("plain", "said"))
+    assert "num_seen_in_pretraining" not in plain and said.pop("num_seen_in_pretraining") == 0
+    assert {name: said[name] for name in plain} == plain
+    # As a probe of an earlier version recorded it, which had no other.
+    config = RunFolder(run.path / "plain").config()
+    assert config["split"] == "paper" and not config["resplit"]
+    (run.path / "plain" / "config.json").write_text(json.dumps({k: v for k, v in config.items() if k != "resplit"}))
+    cli.run("probe", [f"--run_dir={run.path}", *QUICK_PROBE, "--name=plain"])
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from bitkeras.errors import UserError
 from bitkeras.runs import RunFolder
 from pipelines import fitting, upstream
 from pipelines.job import Job
-from pipelines.splitting import find_split, settled_split, split_title
+from pipelines.splitting import find_split, settled_probe_split, settled_split, split_title
 
 FLAGS = {"split": "paper", "num_folds": None, "fold": None, "seed": 3, "num_images": None}
 
@@ -40,6 +40,22 @@ def test_kinds_and_folds(source, tmp_path):
     assert sorted(tested) == list(range(len(source)))
     assert split_title({**FLAGS, "num_folds": 3, "fold": 2}) == "paper, fold 2 of 3"
     assert split_title({"split": "lesion"}) == "lesion"
+
+
+def test_the_split_of_a_probe_is_its_runs_unless_another_is_asked_for():
+    none = {"split": None, "num_folds": None, "fold": None}
+
+    def settled(own_images=True, **flags):
+        found = settled_probe_split({**none, **flags}, own_images=own_images)
+        return found["split"], found["resplit"]
+
+    # As earlier versions recorded a probe of the run's own images, and as the keys of a study's steps have it.
+    assert settled() == ("paper", None) == settled(own_images=False)
+    assert settled(split="paper") == ("paper", True) and settled(split="lesion", own_images=False) == ("lesion", None)
+    assert settled(split="lesion", num_folds=3, fold=0) == ("lesion", True)
+    assert settled(own_images=False, num_folds=3, fold=0) == ("paper", None)
+    with pytest.raises(UserError, match="--num_folds and --fold are of a --split"):
+        settled(num_folds=3, fold=0)
 
 
 def test_a_table_goes_from_any_folder_and_is_bound_to_the_run(source, tmp_path, monkeypatch):

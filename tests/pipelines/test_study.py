@@ -1,5 +1,6 @@
 """A whole study, killed and gone on with; and what it reads off curves, by hand."""
 
+import csv
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ from small_road import DIE_IN_EPOCH_2, run_process
 from bitkeras.errors import UserError
 from pipelines import cli
 from pipelines.study_arm_findings import worst_verdict
-from pipelines.study_curves import epochs_to_target, first_epoch, minutes_of
+from pipelines.study_curves import _speedup, epochs_to_target, first_epoch, minutes_of
 from pipelines.study_look import groups_of_classes
 
 
@@ -47,6 +48,48 @@ def test_epochs_to_the_score_that_training_from_scratch_ends_with():
     assert first_epoch([{"epoch": 0, "loss": 1.0}], 0.1) is None and minutes_of(rows(0, 0, 0, rate=50), 6000) == 4
 
 
+def test_a_lucky_epoch_is_neither_a_target_nor_its_reaching():
+    """A rise by .001 an epoch, with .03 more in epochs 0, 20 and 40."""
+    trend = 0.1 + 0.001 * np.arange(41)
+    lucky = trend + np.where(np.arange(41) % 20 == 0, 0.03, 0.0)
+    curves = {"simsiam": {0: rows(*lucky)}, "other": {0: rows(*(lucky + 0.0105))}}
+    found = epochs_to_target(curves, 6000, of="simsiam")
+    # The last five: .138, and a fifth of .03. The last alone would be .17.
+    assert found["window"] == 5 and found["targets"] == [pytest.approx(0.144)]
+    # By hand: the midst of the last five, and where .1105 + .001 e first is .144; about epoch 20 it is .1365.
+    assert {row["arm"]: row["epochs"] for row in found["rows"]} == {"simsiam": [38], "other": [34]}
+    assert first_epoch(curves["simsiam"][0], 0.144) == first_epoch(curves["other"][0], 0.144) == 20
+    # A lucky start is none where the first epochs fall behind it; a run that keeps it has reached it untrained.
+    assert first_epoch(rows(0.5, 0.2, 0.2, 0.2, 0.2, 0.2, 0.5, 0.5, 0.5), 0.4, 2) == 7
+    assert first_epoch(rows(0.5, 0.45, 0.5, 0.4), 0.4, 2) == 0
+
+
+def test_the_epoch_of_a_noisy_run_is_that_of_its_trend():
+    """Over redrawn scatter of the size of HAM10000's, against where the trend itself crosses."""
+    rng, epochs = np.random.default_rng(0), np.arange(61)
+    slow, fast = (0.2 + 0.06 * (1 - np.exp(-epochs / scale)) for scale in (25.0, 10.0))
+    true = int(np.argmax(fast >= slow[-3]))
+    missed = {0: [], 2: []}
+    for _ in range(300):
+        scores = [mean + rng.normal(0, 0.008, 61) for mean in (slow, fast)]
+        for half, found in missed.items():
+            epoch = first_epoch(rows(*scores[1]), np.mean(scores[0][-1 - 2 * half :]), half)
+            found.append((61 if epoch is None else epoch) - true)
+    assert np.abs(missed[2]).mean() < 0.75 * np.abs(missed[0]).mean()
+
+
+def test_the_interval_of_a_speed_up_holds_as_often_as_it_says():
+    """Of three seeds around 60 and 20 epochs: the truth, 3, lies within in 95 of 100 studies."""
+    rng, held = np.random.default_rng(0), 0
+    for _ in range(400):
+        of, epochs = (np.maximum(1, rng.normal(mean, 0.15 * mean, 3).round()) for mean in (60, 20))
+        ratio, (low, high) = _speedup(of.tolist(), epochs.tolist())
+        assert low <= ratio <= high
+        held += low <= 3 <= high
+    assert 0.92 < held / 400 < 0.99
+    assert _speedup([60], [20]) == (3.0, None) and _speedup([60, 50], [20, None]) == (None, None)
+
+
 def test_of_several_seeds_the_worst_verdict_is_told():
     ends = [[{"verdict": name, "evidence": name}] for name in ("healthy", "complete collapse", "not optimising")]
     found = worst_verdict(ends)
@@ -72,13 +115,15 @@ def test_a_study_that_is_killed_goes_on_and_tells_what_its_steps_found(phantoms,
     pretrain += " --num_predictor_hidden=16 --precision=float32"
     flags = [f"--study_dir={folder}", f"--data_dir={phantoms}", "--arms=bit_m,simsiam", "--seeds=0"]
     flags += ["--label_fractions=0.5,1", f"--pretrain_flags={pretrain}", "--probe_flags=--epochs=10 --trials=2"]
+    flags.append("--other_split=lesion")
     killed = run_process("study", *flags, code=DIE_IN_EPOCH_2)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    assert made(killed.stdout) == ["bit_m", "bit_m/seed0-labels-0.5", "bit_m/seed0-labels-1", "simsiam-seed0"]
+    probes = ["bit_m/seed0-labels-0.5", "bit_m/seed0-labels-1", "bit_m/seed0-labels-1-split-lesion"]
+    assert made(killed.stdout) == ["bit_m", *probes, "simsiam-seed0"]
 
     cli.run("study", flags)
     said = capsys.readouterr().out
-    rest = ["simsiam-seed0", "simsiam-seed0/seed0-labels-0.5", "simsiam-seed0/seed0-labels-1", "simsiam-seed0/look"]
+    rest = ["simsiam-seed0", *(probe.replace("bit_m", "simsiam-seed0") for probe in probes), "simsiam-seed0/look"]
     assert made(said) == [*rest, "report"] and "going on after epoch 1 of 2" in said
     assert "partly done" in said and "were measured" in said
     (run,) = folder.glob("steps/simsiam-seed0-*")
@@ -103,7 +148,7 @@ def check_content(content: dict, run) -> None:
     arms = {arm["id"]: arm for arm in content["arms"] if not arm["baseline"]}
     assert list(arms) == ["bit_m", "simsiam"] and content["kind"] == "study"
     assert [arm["name"] for arm in content["arms"] if arm["baseline"]][-1] == "majority class"
-    (probe,) = run.glob("seed0-labels-1-*")
+    (probe,) = (folder for folder in run.glob("seed0-labels-1-*") if "split" not in folder.name)
     with np.load(probe / "predictions.npz") as held:
         by_hand = [balanced_accuracy_score(held["labels"], one.argmax(1)) for one in held["probabilities"]]
     score = arms["simsiam"]["scores"]["balanced_accuracy"]
@@ -122,8 +167,32 @@ def check_content(content: dict, run) -> None:
     cosines = [found["cosine"] for found in query["found"]]
     assert cosines == sorted(cosines, reverse=True) and query["query"]["png"].startswith(b"\x89PNG")
     assert content["epochs_to_target"]["rows"][0]["arm"] == "simsiam" and content["leakage"]
-    assert [line.split()[1] for line in content["commands"]].count("probe") == 4
+    assert [line.split()[1] for line in content["commands"]].count("probe") == 6
+    check_other_split(content["other_split"], run, own=probe)
     json.dumps({name: value for name, value in content.items() if name != "neighbours"}, allow_nan=False)
+
+
+def check_other_split(found: dict, run, *, own) -> None:
+    """Against the predictions of both probes, and a count of the tables."""
+    (other,) = run.glob("seed0-labels-1-split-lesion-*")
+    assert [(row["arm"], row["metric"]) for row in found["rows"][::2]] == [
+        (arm, "balanced_accuracy") for arm in ("bit_m", "simsiam")
+    ]
+    row = found["rows"][2]
+    for kind, folder in (("own", own), ("other", other)):
+        with np.load(folder / "predictions.npz") as held:
+            by_hand = [balanced_accuracy_score(held["labels"], one.argmax(1)) for one in held["probabilities"]]
+        assert row[kind]["value"] == pytest.approx(np.mean(by_hand))
+    assert row["difference"] == pytest.approx(row["other"]["value"] - row["own"]["value"])
+    parts = [
+        {row["image_id"]: row["part"] for row in csv.DictReader((folder / "split.csv").open())}
+        for folder in (run, other)
+    ]
+    seen = [image for image, part in parts[1].items() if part == "test" and parts[0][image] == "pretrain"]
+    assert (
+        f"has seen {len(seen)} of {list(parts[1].values()).count('test')} test images" in found["leakage"][-1] and seen
+    )
+    assert found["own"] == "paper" and found["other"] == "lesion, where pre-training had paper"
 
 
 @pytest.mark.slow

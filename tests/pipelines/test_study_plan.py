@@ -10,6 +10,7 @@ from bitkeras.data import read_source
 from bitkeras.errors import UserError
 from pipelines import cli, splitting, study
 from pipelines.snapshots import read_epochs
+from pipelines.steps import step_key
 from pipelines.study_arms import ARMS, COLLAPSE_PAIRS, PAPER, compared_pairs, find_arms
 from pipelines.study_plan import Planner
 
@@ -97,6 +98,34 @@ def test_a_key_changes_with_a_flag_of_its_step_or_before(quick, options, kept):
     before, after = keys(quick()), keys(quick(**options))
     same = {name for name in before if before[name] == after[name]}
     assert {name.split("/")[-1] if "look" in name else name.split("/")[0] for name in same} == set(kept.split())
+
+
+def test_a_flag_that_came_later_changes_keys_only_where_it_is_used():
+    flags = {"batch_size": 64, "seed": 0, "norm": "group", "swap": None}
+    known = step_key("pretrain", flags=flags, data="images")
+    assert step_key("pretrain", flags={**flags, "head_norm": "batch", "ema": None}, data="images") == known
+    others = [{"head_norm": "layer"}, {"head_norm": "none"}, {"ema": 0.99}, {"seed": 1}]
+    assert len({known, *(step_key("pretrain", flags={**flags, **other}, data="images") for other in others)}) == 5
+    # Off is not zero.
+    assert step_key("pretrain", flags={**flags, "seed": None}, data="images") != known
+
+
+def test_another_split_is_one_more_probe_of_each_run_and_changes_no_other(quick):
+    plain, both = keys(quick()), keys(quick(other_split="lesion"))
+    assert plain.items() <= both.items()
+    more = sorted(set(both) - set(plain))
+    runs = (
+        "bit_m/seed0",
+        "bit_m/seed1",
+        *(f"{arm}-seed{n}/seed{n}" for arm in ("simsiam", "bit_m_simsiam") for n in (0, 1)),
+    )
+    assert more == sorted(f"{run}-labels-1-split-lesion" for run in runs)
+    with pytest.raises(UserError, match="--other_split=paper is the split that bit_m is pre-trained with"):
+        quick(other_split="paper")
+    lines = [step.line for step in quick(other_split="lesion").steps if step.name in more]
+    assert all("--split=lesion" in line and "--baselines" not in line for line in lines)
+    # What was asked for of the probes themselves is another matter.
+    assert not set(keys(quick(probe_flags="--split=lesion")).values()) & {plain["bit_m/seed0-labels-1"]}
 
 
 def test_keys_change_with_the_images_and_with_a_weights_file(quick, phantoms, tmp_path):

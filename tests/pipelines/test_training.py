@@ -103,10 +103,12 @@ def test_a_collapse_may_be_taken_back(phantoms, tmp_path, capsys, monkeypatch):
         ("--profile_steps=9", "--profile_steps=9 is not two whole numbers"),
         ("--strategy=mirrored", "at least two GPUs"),
         ("--base_tau=2", "base_tau"),
+        ("--ema=0.99", "--ema keeps a moving average of the encoder, and --method=byol has one"),
+        ("--ema=1", "--ema=1 must be the share"),
     ],
 )
 def test_flags_that_cannot_be_are_told_before_anything_is_written(flag, told, phantoms, tmp_path, capsys):
-    more = [flag, "--method=byol"] if "tau" in flag else [flag]
+    more = [flag, "--method=byol"] if "byol" in told or "tau" in flag else [flag]
     with pytest.raises(SystemExit) as stopped:
         cli.main(["pretrain", *pretrain_flags(phantoms, tmp_path / "run", *more)])
     (line,) = capsys.readouterr().err.splitlines()

@@ -132,10 +132,16 @@ def _epochs_to_target(content: Mapping, looks: Mapping[str, Look], folder: Path)
         "training",
         "Epochs to the same score",
         f"The first epoch at which each run reaches the kNN balanced accuracy that {of} ends with "
-        f"({found['target']:.3f} in the mean over seeds). One mark a seed, the bar ends at their mean; 2.0× is half "
-        "the epochs.",
+        f"({found['target']:.3f} in the mean over seeds){_over(found)}. One mark a seed, the bar ends at their mean; "
+        "2.0× is half the epochs.",
         f"Dot plot of epochs until {found['target']:.3f} is reached: " + "; ".join(told) + ".",
     )
+
+
+def _over(found: Mapping) -> str:
+    # One epoch's score scatters by as much as training gains in ten.
+    window = found.get("window", 1)
+    return f", both as means of {window} epochs" if window > 1 else ""
 
 
 def _label_efficiency(content: Mapping, looks: Mapping[str, Look], folder: Path) -> Iterator[Picture]:
