@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
+from bitkeras.archives.storage import gfile, is_remote
 from bitkeras.data.conversion import decodable
 from bitkeras.errors import UserError
 from export.decoding import READABLE
@@ -26,33 +29,62 @@ def predict_files(version_dir: str | Path, paths: Sequence[str | Path]) -> list[
     Raises:
       UserError: no SavedModel of ours there, a file that is missing, or one that is no image.
     """
-    serve = _load(Path(version_dir))
+    model = Model(version_dir)
     paths = [Path(path) for path in paths]
     require_files(paths)
     answers = []
     for start in range(0, len(paths), BATCH_SIZE):
-        answers.extend(_predict_batch(serve, paths[start : start + BATCH_SIZE]))
+        batch = paths[start : start + BATCH_SIZE]
+        answers.extend(as_answers(batch, model.ask([read_encoded(path) for path in batch])))
     return answers
 
 
-def _load(version_dir: Path):
-    if not (version_dir / "saved_model.pb").is_file():
-        present = list_versions(version_dir)
-        hint = f"it holds the versions {present}, so pass {version_dir / str(latest_version(version_dir))}"
+class Model:
+    """A pushed version, loaded."""
+
+    def __init__(self, version_dir: str | Path):
+        """Loads it.
+
+        Raises:
+          UserError: there is no SavedModel of ours, or it is an encoder alone.
+        """
+        _require_model(str(version_dir))
+        # It holds the variables.
+        self._loaded = tf.saved_model.load(str(version_dir))
+        self._serve = self._loaded.signatures.get("serving_default")
+        if self._serve is None or "image_bytes" not in self._serve.structured_input_signature[1]:
+            raise UserError(f"The SavedModel in {version_dir} takes no image_bytes; pass a version pushed by bitkeras.")
+        if "classes" not in self._serve.structured_outputs:
+            raise UserError(
+                f"The SavedModel in {version_dir} is an encoder without classes, so there is nothing to predict; "
+                "`bitkeras embed --encoder=...` gives its features."
+            )
+
+    @functools.cached_property
+    def class_names(self) -> tuple[str, ...]:
+        """K names, in the order of the probabilities."""
+        # Of an image that cannot be read all is empty, so a picture of one dot is asked about.
+        return tuple(self.ask([tf.io.encode_png(tf.zeros([1, 1, 3], tf.uint8)).numpy()])["classes"][0].tolist())
+
+    def ask(self, images: Sequence[bytes]) -> dict[str, np.ndarray]:
+        """The outputs of `serving_default` for encoded images; strings as unicode, and a status for each."""
+        answer = {name: to_numpy(one) for name, one in self._serve(image_bytes=tf.constant(list(images))).items()}
+        # Versions of earlier bitkeras have none, and fail as a batch.
+        return {"status": np.full(len(images), READABLE), **answer}
+
+
+def _require_model(version_dir: str) -> None:
+    if not gfile.exists(os.path.join(version_dir, "saved_model.pb")):
+        present = [] if is_remote(version_dir) else list_versions(version_dir)
         raise UserError(
             f"There is no SavedModel in {version_dir}; "
-            + (hint if present else "pass the folder of a pushed version, as <push_dir>/1")
+            + (
+                f"it holds the versions {present}, so pass {Path(version_dir) / str(latest_version(version_dir))}"
+                if present
+                else "pass the folder of a pushed version, as <push_dir>/1"
+            )
             + "."
         )
-    serve = tf.saved_model.load(str(version_dir)).signatures.get("serving_default")
-    if serve is None or "image_bytes" not in serve.structured_input_signature[1]:
-        raise UserError(f"The SavedModel in {version_dir} takes no image_bytes; pass a version pushed by bitkeras.")
-    return serve
-
-
-def _predict_batch(serve, paths: list[Path]) -> list[dict]:
-    answer = serve(image_bytes=tf.constant([read_encoded(path) for path in paths]))
-    return as_answers(paths, {name: to_numpy(tensor) for name, tensor in answer.items()})
 
 
 def as_answers(paths: Sequence[Path], outputs: Mapping[str, np.ndarray]) -> list[dict]:

@@ -33,12 +33,19 @@ def define_archive_flags(flags_: CommandFlags, *, images_per_shard: int, num_wor
     """
     define_data_flags(flags_, DATASETS)
     flags_.text("output_dir", None, "A new or empty folder; it appears when all is there.", required=True)
-    flags_.integer("images_per_shard", images_per_shard, "At most; what a stop can cost a worker.", at_least=1)
     define_bad_image_flag(flags_)
+    define_job_flags(flags_, images_per_shard=images_per_shard, num_workers=num_workers, workers=workers)
+
+
+def define_job_flags(
+    flags_: CommandFlags, *, images_per_shard: int, num_workers: int | None, workers: str, images: str = "--data_dir"
+) -> None:
+    """Flags of shards and runner; `images` is the flag that says where the images are."""
+    flags_.integer("images_per_shard", images_per_shard, "At most; what a stop can cost a worker.", at_least=1)
     flags_.choice("runner", "DirectRunner", RUNNERS, "Of Apache Beam, whose own flags follow after a --.")
     flags_.integer("num_workers", num_workers, f"Threads of the DirectRunner; {workers}.", at_least=1)
     flags_.text(
-        "worker_data_dir", None, "How workers elsewhere see --data_dir, as gs://bucket/folder; none: at the same path."
+        "worker_data_dir", None, f"How workers elsewhere see {images}, as gs://bucket/folder; none: at the same path."
     )
 
 

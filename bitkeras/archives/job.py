@@ -92,10 +92,10 @@ class Job:
 
         Args:
           reports: of all shards.
-          on_bad_image: "error" or "skip".
+          on_bad_image: "error", "skip", or "list" for any number of them.
 
         Raises:
-          UserError: there are any, or for "skip" too many.
+          UserError: for "error" there are any, or for "skip" too many.
         """
         bad = sorted(
             (BadImage(*image) for report in reports.values() for image in report["bad"]),
@@ -105,6 +105,8 @@ class Job:
         self.stage.remove_file(BAD_IMAGES)
         if bad:
             self.stage.write_text(BAD_IMAGES, as_file(lambda path: save_bad_images(bad, path)))
+        if on_bad_image == "list":
+            return bad
         try:
             require_none(bad) if on_bad_image == "error" else require_few(bad, sum(len(s.indices) for s in self.shards))
         except UserError as error:

@@ -53,7 +53,7 @@ def find_shards(place: Path) -> list[Path]:
     if place.is_file():
         return [place]
     splits = sorted(path for path in require_folder(place).iterdir() if path.name.startswith("Split-"))
-    files = [file for folder in splits or [place] for file in find_files(folder) if "tfrecord" in file.name.lower()]
+    files = [file for folder in splits or [place] for file in find_files(folder) if is_shard(file)]
     if not files:
         where = " and ".join(path.name for path in splits)
         raise UserError(
@@ -62,6 +62,11 @@ def find_shards(place: Path) -> list[Path]:
         )
     _require_all_shards(files)
     return files
+
+
+def is_shard(path: Path) -> bool:
+    """Whether a file is one, by its name."""
+    return "tfrecord" in path.name.lower()
 
 
 def _require_all_shards(files: list[Path]) -> None:
