@@ -16,11 +16,11 @@ _TIMED_CALLS = 20
 
 
 class ExportedModel:
-    """A SavedModel with a head, as it lies on disk.
+    """A SavedModel as it lies on disk.
 
     Attributes:
       folder: where.
-      class_names: K names in the order of the probabilities.
+      class_names: K names in the order of the probabilities; none of an encoder alone.
     """
 
     def __init__(self, folder: str | Path, image: bytes):
@@ -29,9 +29,9 @@ class ExportedModel:
         # The loaded object keeps the variables alive.
         self._loaded = tf.saved_model.load(str(folder))
         self._serve = self._loaded.signatures["serving_default"]
-        if "classes" not in self._serve.structured_outputs:
-            raise UserError(f"The SavedModel {folder} is an encoder alone, without classes, and cannot be evaluated.")
-        self.class_names = tuple(name.decode("utf-8") for name in self._ask([image])["classes"].numpy()[0])
+        answer = self._ask([image])
+        names = answer["classes"].numpy()[0] if "classes" in answer else []
+        self.class_names = tuple(name.decode("utf-8") for name in names)
 
     def probabilities(
         self,
@@ -48,8 +48,10 @@ class ExportedModel:
           progress: called after each batch with (images done, N).
 
         Raises:
-          UserError: the model cannot read one.
+          UserError: the model cannot read one, or is an encoder alone.
         """
+        if not self.class_names:
+            raise UserError(f"The SavedModel {self.folder} is an encoder alone, without classes to be scored.")
         found = []
         for start in range(0, len(indices), BATCH_SIZE):
             chosen = indices[start : start + BATCH_SIZE]
@@ -70,7 +72,7 @@ class ExportedModel:
         times = []
         for _ in range(_TIMED_CALLS):
             started = time.perf_counter()
-            self._ask([image])["probabilities"].numpy()
+            self._ask([image])["embedding"].numpy()
             times.append(time.perf_counter() - started)
         return 1000 * float(np.median(times))
 

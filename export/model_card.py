@@ -10,6 +10,11 @@ that an image is unlike the known ones, and a low one promises nothing. It alway
 none is right. Probabilities were calibrated on the validation part of the same data set. Scores by class and subgroup
 are below; where an interval is wide, the test part says little."""
 
+_LIMITS_OF_ENCODER = """Research software, and not a medical device. This is an encoder alone: it names no classes; how
+well its features tell diseases apart was not measured. It was trained on the images of one data set, so other cameras,
+clinics, skins and diseases are unknown ground; an `ood_score` near 1 says that an image is unlike the known ones, and a
+low one promises nothing."""
+
 
 def model_card(name: str, *, card: Mapping | None, manifest: Mapping) -> str:
     """Markdown of a model card.
@@ -20,8 +25,8 @@ def model_card(name: str, *, card: Mapping | None, manifest: Mapping) -> str:
       manifest: what `export_manifest.json` holds.
     """
     parts = [_front_matter(name, card, manifest), f"# {name}", _what(manifest)]
-    images = f"{card['num_images']} images" if card else "the images"
-    parts += ["## Intended use", _use(manifest), "## Limits", _LIMITS.format(images=images)]
+    limits = _LIMITS.format(images=f"{card['num_images']} images") if card else _LIMITS_OF_ENCODER
+    parts += ["## Intended use", _use(manifest), "## Limits", limits]
     if card:
         parts += ["## Scores on the test part", _overall(card), _classes(card), *_subgroups(card)]
     parts += ["## Preprocessing", manifest["preprocessing"] + "."]
@@ -29,7 +34,8 @@ def model_card(name: str, *, card: Mapping | None, manifest: Mapping) -> str:
 
 
 def _front_matter(name: str, card: Mapping | None, manifest: Mapping) -> str:
-    lines = ["---", "library_name: tf-keras", "pipeline_tag: image-classification"]
+    task = "image-classification" if card else "image-feature-extraction"
+    lines = ["---", "library_name: tf-keras", f"pipeline_tag: {task}"]
     lines += ["tags:", "- medical-imaging", "- bit", f"- {manifest['config']['method']}"]
     if card:
         lines += ["model-index:", f"- name: {name}", "  results:", "  - task:", "      type: image-classification"]

@@ -54,11 +54,7 @@ class Model:
         self._serve = self._loaded.signatures.get("serving_default")
         if self._serve is None or "image_bytes" not in self._serve.structured_input_signature[1]:
             raise UserError(f"The SavedModel in {version_dir} takes no image_bytes; pass a version pushed by bitkeras.")
-        if "classes" not in self._serve.structured_outputs:
-            raise UserError(
-                f"The SavedModel in {version_dir} is an encoder without classes, so there is nothing to predict; "
-                "`bitkeras embed --encoder=...` gives its features."
-            )
+        require_classes(self._serve.structured_outputs)
 
     @functools.cached_property
     def class_names(self) -> tuple[str, ...]:
@@ -91,8 +87,9 @@ def as_answers(paths: Sequence[Path], outputs: Mapping[str, np.ndarray]) -> list
     """The outputs of `serving_default` for the images of `paths` -> a dict a file, as in `predict_files`.
 
     Raises:
-      UserError: the model could not read one of them.
+      UserError: the model could not read one of them, or is an encoder alone.
     """
+    require_classes(outputs)
     # Versions of earlier bitkeras have neither status nor score.
     rows, is_scored = len(outputs["classes"]), "ood_score" in outputs
     for path, status in zip(paths, outputs.get("status", np.full(rows, READABLE)).tolist()):
@@ -111,6 +108,15 @@ def as_answers(paths: Sequence[Path], outputs: Mapping[str, np.ndarray]) -> list
             zip(paths, *(outputs[name].tolist() for name in ("prediction", "probabilities", "embedding")))
         )
     ]
+
+
+def require_classes(outputs: Mapping) -> None:
+    """UserError where the outputs of `serving_default` are those of an encoder alone."""
+    if "classes" not in outputs:
+        raise UserError(
+            "The model is an encoder without classes, so there is nothing to predict; `bitkeras embed --encoder=...` "
+            "gives its features."
+        )
 
 
 def to_numpy(tensor: tf.Tensor) -> np.ndarray:

@@ -89,11 +89,17 @@ def evaluate(candidate: Candidate, gate: Gate, push_dir: str) -> list[Verdict]:
     live = latest_version(push_dir)
     if live is not None and not gate.allow_loss:
         verdicts.append(_against_live(candidate, version_path(push_dir), live))
+    return verdicts + judge_limits(candidate.model, candidate.image, gate)
+
+
+def judge_limits(model: ExportedModel, image: bytes, gate: Gate) -> list[Verdict]:
+    """The lines on latency and size; an encoder alone is held to no others."""
+    verdicts = []
     if gate.max_latency_ms is not None:
-        latency = candidate.model.latency_ms(candidate.image)
+        latency = model.latency_ms(image)
         verdicts.append(judge_limit("latency of one image", latency, "ms", gate.max_latency_ms))
     if gate.max_mb is not None:
-        verdicts.append(judge_limit("size", candidate.model.size_mb(), "MB", gate.max_mb))
+        verdicts.append(judge_limit("size", model.size_mb(), "MB", gate.max_mb))
     return verdicts
 
 

@@ -13,12 +13,14 @@ command goes on with the shards that are missing; nothing is seen in OUTPUT_DIR 
 from __future__ import annotations
 
 import json
+import sys
 
 from absl import flags
 from tqdm import tqdm
 
 from bitkeras.errors import UserError
 from export.predict import predict_files
+from export.serving.remote import is_listening
 from export.serving.remote_predict import predict_by_server
 from export.versions import version_path
 from pipelines import archive, predict_archive
@@ -84,6 +86,8 @@ def predict(
     if server is None:
         answers = predict_files(version_path(push_dir, version), images)
     else:
+        if not is_listening(server):
+            print(f"{server} does not answer yet; trying for half a minute, in case it is starting", file=sys.stderr)
         answers = predict_by_server(server, images, model_name=model_name, version=version)
     # The bar is drawn on a terminal only.
     for answer in tqdm(answers, total=len(images), unit="image", leave=False, disable=None):
@@ -98,8 +102,6 @@ def _line(answer: dict, as_json: bool) -> str:
 
 
 if __name__ == "__main__":
-    import sys
-
     from pipelines.cli import main as command_line
 
     command_line(["predict", *sys.argv[1:]])

@@ -15,29 +15,28 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-import bitkeras
 from bitkeras.data import ImageSource
-from bitkeras.errors import Refused, UserError
+from bitkeras.errors import UserError
 from bitkeras.evaluation.novelty import Familiar
 from bitkeras.runs import RunFolder
 from export.artifacts import Execution
 from export.folding import PRECISIONS
-from export.model_card import model_card
-from export.push import MANIFEST, export_model, full_disk_told, seal
 from export.servable import Servable
-from export.validation import tolerance_of
-from export.versions import latest_version, list_versions, prune, publish_copy, require_free, version_path
+from export.versions import require_free, version_path
 from pipelines.checksums import sha256_of
 from pipelines.command_flags import CommandFlags
-from pipelines.converting import convert_all, parse_formats
-from pipelines.gate import Candidate, Gate, evaluate, infra_verdict
+from pipelines.converting import parse_formats
+from pipelines.gate import Candidate, Gate, evaluate
 from pipelines.images import read_image
 from pipelines.probe import find_probed_split, probed_encoder_path, read_probed, require_finished
+from pipelines.publishing import Destination, Judged, already_pushed, own_versions, publish
+from pipelines.push_encoder import push_encoder
 from pipelines.runtime import say
 
 FLAGS = CommandFlags()
-FLAGS.text("run_dir", None, "A run that `bitkeras probe` has scored.", required=True)
+FLAGS.text("run_dir", None, "A run that `bitkeras probe` has scored, or a finished one.", required=True)
 FLAGS.text("name", "probe", "Which probe of the run gives the classifier.")
+FLAGS.switch("encoder_only", False, "Publish the encoder without classifier: of a run that needs no probe, nor labels.")
 FLAGS.text("push_dir", None, "The folder a server watches; the version appears in it.", required=True)
 FLAGS.integer("version", None, "An integer that is free; none: the highest + 1.", at_least=1)
 FLAGS.text("data_dir", None, "Where the images are now; none: where pre-training found them.")
@@ -69,8 +68,12 @@ _GATE = ("floors", "allow_loss", "max_latency_ms", "max_mb")
 
 def main(_) -> None:
     """Flags become plain arguments."""
-    options = FLAGS.values(without=["run_dir", "name", *_GATE])
-    push_run(RunFolder(FLAGS.run_dir), FLAGS.name, gate=Gate(**FLAGS.values(only=_GATE)), **options)
+    options = FLAGS.values(without=["run_dir", "name", "encoder_only", *_GATE])
+    run, gate = RunFolder(FLAGS.run_dir), Gate(**FLAGS.values(only=_GATE))
+    if FLAGS.encoder_only:
+        push_encoder(run, gate=gate, **options)
+    else:
+        push_run(run, FLAGS.name, gate=gate, **options)
 
 
 def push_run(
@@ -101,7 +104,7 @@ def push_run(
     if not (run.path / name / "report.md").exists():
         raise UserError(
             f"The run {run.path} has no finished probe {name!r}; run `bitkeras probe --run_dir={run.path} "
-            f"--name={name}` first."
+            f"--name={name}` first, or pass --encoder_only."
         )
     encoder_path = probed_encoder_path(run, name)
     contents = {path.name: sha256_of(path) for path in (encoder_path, probe_path)}
@@ -120,41 +123,21 @@ def push_run(
         say(f"warning: the probe {name} is tested in other parts than pre-training had, so its scores may flatter")
     servable = build_servable(encoder_path, probe_path, freeze=freeze, precision=serve_precision)
     execution = Execution(pipeline_root or run.path / "tfx")
-    with full_disk_told(push_dir):
-        say(
-            f"writing the SavedModel to {execution.model} and comparing it with Keras in a fresh process, "
-            f"to {tolerance_of(servable):g}"
-        )
-        images = [read_image(source, index) for index in test[:check_images]]
-        facts = export_model(servable, execution.model, images=images)
+
+    def judge() -> Judged:
         candidate = Candidate(execution.model, source, test)
         verdicts = evaluate(candidate, gate, push_dir)
         execution.write_json(execution.evaluation / "card.json", candidate.card)
         manifest = {
             **{"config": config, "probe": options, "data": data_facts(source, test, results, run)},
             **{"scores": json.loads((results.path / "scores.json").read_text())[0]},
-            **{"metrics": candidate.card["overall"], "made_from_sha256": contents},
-            **{"versions": {"bitkeras": bitkeras.__version__, "tensorflow": tf.__version__, "numpy": np.__version__}},
-            **facts,
+            **{"metrics": candidate.card["overall"], "made_from_sha256": contents, "versions": own_versions()},
         }
-        name_of_model = Path(push_dir).absolute().name
-        seal(execution.model, manifest, model_card=model_card(name_of_model, card=candidate.card, manifest=manifest))
-        tell_verdicts(verdicts)
-        passed = all(verdict.passed for verdict in verdicts)
-        execution.bless(passed, {"blessed": int(passed), "lines": [verdict.line for verdict in verdicts]})
-        require_passed(verdicts, push_dir)
-        if infra_validate:
-            verdict = infra_verdict(execution.model, images)
-            tell_verdicts([verdict])
-            execution.bless_infra(verdict.passed, {"blessed": int(verdict.passed), "lines": [verdict.line]})
-            require_passed([verdict], push_dir)
-        convert_all(execution, formats, images)
-        published = publish_copy(execution.model, push_dir, version)
-        execution.record_pushed(published)
-    say(f"pushed {published}; ask it: bitkeras predict --push_dir={push_dir} IMAGE")
-    if keep is not None:
-        pruned = prune(push_dir, keep)
-        say(f"deleted the versions {', '.join(map(str, pruned))}" if pruned else "no version was old enough to delete")
+        return Judged(verdicts, manifest, candidate.card)
+
+    images = [read_image(source, index) for index in test[:check_images]]
+    destination = Destination(push_dir, version, keep, infra_validate, formats)
+    publish(execution, servable, images, judge, destination)
 
 
 def build_servable(
@@ -192,32 +175,6 @@ def data_facts(source: ImageSource, test: np.ndarray, results: RunFolder, run: R
     split_path = results.split_path if results.split_path.exists() else run.split_path
     checksums = {"test_images_sha256": digest.hexdigest(), "split_sha256": sha256_of(split_path)}
     return {"name": source.name, "num_test_images": len(test), **checksums}
-
-
-def tell_verdicts(verdicts) -> None:
-    """One line each."""
-    for verdict in verdicts:
-        say(f"  {'passed ' if verdict.passed else 'REFUSED'}  {verdict.line}")
-
-
-def require_passed(verdicts, push_dir: str) -> None:
-    """Refused, with the lines that were not met."""
-    missed = [verdict.line for verdict in verdicts if not verdict.passed]
-    if missed:
-        live = latest_version(push_dir)
-        left = f"version {live} stays live" if live else "nothing is live"
-        raise Refused(f"The model was not published: {'; '.join(missed)}. {left.capitalize()} in {push_dir}.")
-
-
-def already_pushed(push_dir: str, version: int | None, contents: dict[str, str], form: dict) -> bool:
-    """True when `version`, or the latest for None, is there and was made in this form from files of these sha256."""
-    if (latest_version(push_dir) if version is None else version) not in list_versions(push_dir):
-        return False
-    manifest = version_path(push_dir, version) / MANIFEST
-    if not manifest.is_file():
-        return False
-    known = {"is_frozen": False, "serve_precision": "float32", **json.loads(manifest.read_text())}
-    return known.get("made_from_sha256") == contents and form.items() <= known.items()
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ def line(folder: Path) -> str:
     except UserError:
         return "pushed by something else: it has no manifest of bitkeras"
     if "metrics" not in manifest:
-        return f"no scores, {len(manifest['class_names'])} classes"
+        return f"no scores, {len(manifest['class_names'])} classes" if manifest["class_names"] else "an encoder alone"
     scores = ", ".join(
         f"{metric.replace('_', ' ')} {score['value']:.3f}"
         for metric, score in manifest["metrics"].items()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 from collections.abc import Callable, Sequence
+from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -29,3 +32,13 @@ def connect(server: str, *, model_name: str | None = None, version: int | None =
         return grpc_client(server[len("grpc://") :].rstrip("/"), model_name, version)
     url = server if server.startswith(("http://", "https://")) else f"http://{server}"
     return rest_client(url.rstrip("/"), model_name, version)
+
+
+def is_listening(server: str) -> bool:
+    """Whether anything takes connections at the address, named as in `connect`."""
+    place = urlsplit(server if "://" in server else f"http://{server}")
+    with contextlib.suppress(OSError, ValueError):
+        port = place.port or {"https": 443, "grpc": 8500}.get(place.scheme, 80)
+        socket.create_connection((place.hostname, port), timeout=2).close()
+        return True
+    return False
