@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 
 from bitkeras.errors import UserError
+from bitkeras.evaluation.comparison import OVERALL_METRICS
 
 _FLOOR = re.compile(r"(?:(?P<of>.+)\.)?(?P<metric>\w+)=(?P<value>[^=]+)")
 # Keys of a row of `classes` in the clinical card that are scores.
@@ -46,30 +47,28 @@ class Verdict:
     passed: bool
 
 
-def parse_floors(text: str, card: dict) -> list[Floor]:
+def parse_floors(text: str, class_names: Sequence[str] | None = None) -> list[Floor]:
     """`balanced_accuracy=0.5,mel.sensitivity=0.6` -> floors.
 
     Args:
       text: as the flag gives it.
-      card: a clinical card of the same classes, for the names that are known.
+      class_names: of the model; None: not known yet, and any class will do.
 
     Raises:
       UserError: a part that is no `NAME=VALUE`, an unknown metric or class, or a value outside [0, 1].
     """
-    return [_parse_floor(part.strip(), card) for part in text.split(",") if part.strip()]
+    return [_parse_floor(part.strip(), class_names) for part in text.split(",") if part.strip()]
 
 
-def _parse_floor(part: str, card: dict) -> Floor:
+def _parse_floor(part: str, class_names: Sequence[str] | None) -> Floor:
     match = _FLOOR.fullmatch(part)
-    overall, classes = list(card["overall"]), card["class_names"]
-    known = f"{', '.join(overall)}, or CLASS.METRIC with a class of {', '.join(classes)} and a metric of " + ", ".join(
-        CLASS_METRICS
-    )
+    classes = "" if class_names is None else f"a class of {', '.join(class_names)} and "
+    known = f"{', '.join(OVERALL_METRICS)}, or CLASS.METRIC with {classes}a metric of {', '.join(CLASS_METRICS)}"
     if match is None:
         raise UserError(f"--floors has the part {part!r}; each is METRIC=VALUE, where METRIC is {known}.")
     floor = Floor(match["metric"], match["of"], _fraction(match["value"], part))
-    allowed = CLASS_METRICS if floor.of else overall
-    if floor.metric not in allowed or (floor.of and floor.of not in classes):
+    allowed = CLASS_METRICS if floor.of else OVERALL_METRICS
+    if floor.metric not in allowed or (floor.of and class_names is not None and floor.of not in class_names):
         raise UserError(f"--floors names {floor.name!r}, which is no score of this model; it has {known}.")
     return floor
 

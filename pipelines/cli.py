@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import sys
 from pathlib import Path
@@ -43,7 +44,10 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(0)
     command, *arguments = argv
     if command not in COMMANDS:
-        print(f"bitkeras: there is no command {command!r}; it is one of {', '.join(COMMANDS)}.", file=sys.stderr)
+        alike = difflib.get_close_matches(command, COMMANDS, n=1)
+        meant = f"did you mean {alike[0]}? There are" if alike else "there are"
+        told = f"there is no command {command!r}; {meant} {', '.join(COMMANDS)}"
+        print(f"bitkeras: {told}; `bitkeras --help` says what they do.", file=sys.stderr)
         sys.exit(2)
     sys.exit(_guarded(command, arguments))
 
@@ -112,7 +116,9 @@ def _guarded(command: str, arguments: list[str]) -> int:
     except Interrupted as stopped:
         return _tell(command, str(stopped), stopped.exit_status)
     except KeyboardInterrupt:
-        return _tell(command, "interrupted; what was finished is kept, and the same command goes on from there.", 130)
+        return _tell(
+            command, "interrupted; nothing is half-done, and the same command goes on after what was finished.", 130
+        )
     return 0
 
 

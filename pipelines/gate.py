@@ -38,6 +38,10 @@ class Gate:
     max_latency_ms: float | None = None
     max_mb: float | None = None
 
+    def __post_init__(self):
+        # Export and scoring take minutes; only whether the classes are there has to wait for them.
+        parse_floors(self.floors)
+
 
 class Candidate:
     """An exported model and what it answers on the test part.
@@ -85,7 +89,7 @@ def evaluate(candidate: Candidate, gate: Gate, push_dir: str) -> list[Verdict]:
     score = candidate.card["overall"][_COMPARED]
     found = "{:.3f} [{:.3f}, {:.3f}]".format(score["value"], *score["interval"])
     say(f"the exported model on {len(candidate.test)} test images: {_COMPARED} {found}")
-    verdicts = judge_floors(candidate.card, parse_floors(gate.floors, candidate.card))
+    verdicts = judge_floors(candidate.card, parse_floors(gate.floors, candidate.card["class_names"]))
     live = latest_version(push_dir)
     if live is not None and not gate.allow_loss:
         verdicts.append(_against_live(candidate, version_path(push_dir), live))

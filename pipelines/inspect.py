@@ -35,6 +35,8 @@ def inspect(folder: Path, *, as_json: bool) -> None:
     """
     if list_versions(folder):
         folder = version_path(folder)
+    elif models := [child for child in sorted(folder.glob("*")) if list_versions(child)]:
+        raise UserError(f"{folder} holds no versions but models; name one of {', '.join(map(str, models))}.")
     manifest = read_manifest(folder)
     if as_json:
         say(json.dumps(manifest, indent=2, ensure_ascii=False))

@@ -31,7 +31,8 @@ def rollback(push_dir: str, *, to: int | None) -> None:
     present = list_versions(push_dir)
     if to is None:
         if len(present) < 2:
-            raise UserError(f"{push_dir} holds {len(present)} versions, so there is none before the live one.")
+            held = f"only version {present[0]}" if present else "no version"
+            raise UserError(f"{push_dir} holds {held}, so there is none before the live one.")
         to = present[-2]
     folder = version_path(push_dir, to)
     if to == present[-1]:

@@ -90,8 +90,6 @@ def parse_labels(text: str | None) -> dict[str, int]:
 
 def log_to_stderr() -> None:
     """A line a request, and a line for what happens to versions."""
-    # TensorFlow finds the loader of sessions old, which is the one that TensorFlow Serving has.
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     log = logging.getLogger("bitkeras.serving")

@@ -84,7 +84,9 @@ def _find_table(folder: Path, files: list[Path]) -> Path:
             f"There is no table HAM10000_metadata below {folder}, but the one-hot table {one_hot[0]} of a challenge; "
             "read it with --dataset=isic2018 or --dataset=isic2019."
         )
-    raise UserError(f"There is no table HAM10000_metadata or HAM10000_metadata.csv below {folder}; put it there.")
+    above = find_ham10000_tables(sorted(folder.absolute().parent.iterdir()))
+    remedy = f"it lies beside {folder.name}, so pass the folder {above[0].parent}" if above else "put it there"
+    raise UserError(f"There is no table HAM10000_metadata or HAM10000_metadata.csv below {folder}; {remedy}.")
 
 
 def _clean_row(table: Table, row: int) -> dict[str, str]:

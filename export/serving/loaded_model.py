@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,6 +16,11 @@ from export.serving.wire import message
 # TensorFlow Serving reads it, and fails the load where a record of it fails.
 WARMUP_REQUESTS = Path("assets.extra", "tf_serving_warmup_requests")
 MAX_WARMUP_REQUESTS = 1000
+
+
+def _is_not_of_the_loader(record: logging.LogRecord) -> bool:
+    # TensorFlow finds the loader of sessions old, which is the one that TensorFlow Serving has.
+    return "saved_model.loader_impl" not in record.getMessage()
 
 
 class LoadedModel:
@@ -36,6 +42,7 @@ class LoadedModel:
           OSError, tf.errors.OpError, RequestError, ...: it does not load, or fails on a recorded request.
         """
         self.version = version
+        logging.getLogger("tensorflow").addFilter(_is_not_of_the_loader)
         with tf.Graph().as_default() as graph:
             self._session = tf.compat.v1.Session(graph=graph)
         try:

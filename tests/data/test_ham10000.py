@@ -128,6 +128,12 @@ def test_two_files_of_one_id(tmp_path, identical):
     assert str(first) in str(caught.value) and str(second) in str(caught.value)
 
 
+def test_one_folder_of_the_release_in_place_of_all(tmp_path):
+    write_release(tmp_path)
+    with pytest.raises(UserError, match=f"it lies beside HAM10000_images_part_1, so pass the folder {tmp_path}"):
+        read_ham10000(tmp_path / "HAM10000_images_part_1")
+
+
 def test_no_table(tmp_path):
     (write_release(tmp_path) / "HAM10000_metadata.csv").unlink()
     with pytest.raises(UserError, match="no table HAM10000_metadata"):

@@ -23,9 +23,10 @@ def card():
     return {"class_names": names, "overall": overall, "classes": [mel, {"name": "b.c-c", "sensitivity": score(0.2)}]}
 
 
-def test_floors_are_read(card):
-    assert parse_floors("", card) == []
-    assert parse_floors("balanced_accuracy=0.4, mel.sensitivity=.6,b.c-c.f1=1", card) == [
+@pytest.mark.parametrize("class_names", [["mel", "b.c-c"], None])
+def test_floors_are_read(class_names):
+    assert parse_floors("", class_names) == []
+    assert parse_floors("balanced_accuracy=0.4, mel.sensitivity=.6,b.c-c.f1=1", class_names) == [
         Floor("balanced_accuracy", None, 0.4),
         Floor("sensitivity", "mel", 0.6),
         Floor("f1", "b.c-c", 1.0),
@@ -38,7 +39,7 @@ def test_floors_are_read(card):
         ("balanced_accuracy", "the part 'balanced_accuracy'; each is METRIC=VALUE, where METRIC is balanced_accuracy"),
         (
             "auc=0.5",
-            "names 'auc', which is no score of this model; it has balanced_accuracy, macro_f1, or CLASS.METRIC",
+            "names 'auc', which is no score of this model; it has balanced_accuracy, .*, pr_auc, or CLASS.METRIC",
         ),
         ("nv.sensitivity=0.5", "names 'nv.sensitivity'"),
         ("mel.balanced_accuracy=0.5", "names 'mel.balanced_accuracy'"),
@@ -48,11 +49,18 @@ def test_floors_are_read(card):
 )
 def test_floors_that_mean_nothing_are_told(card, text, message):
     with pytest.raises(UserError, match=message):
-        parse_floors(text, card)
+        parse_floors(text, card["class_names"])
+
+
+@pytest.mark.parametrize("text", ["balanced_accuracy", "auc=0.5", "mel.balanced_accuracy=0.5", "macro_f1=50"])
+def test_all_but_the_classes_is_told_without_a_model(text):
+    assert parse_floors("nv.sensitivity=0.5") == [Floor("sensitivity", "nv", 0.5)]
+    with pytest.raises(UserError, match="--floors"):
+        parse_floors(text)
 
 
 def test_a_floor_is_met_or_not_and_the_line_has_both_numbers(card):
-    floors = parse_floors("balanced_accuracy=0.45,mel.sensitivity=0.6,mel.precision=0", card)
+    floors = parse_floors("balanced_accuracy=0.45,mel.sensitivity=0.6,mel.precision=0", card["class_names"])
     met, missed, undefined = judge_floors(card, floors)
     assert met.passed and met.line == "balanced_accuracy is 0.450, at least 0.45 wanted"
     assert not missed.passed and missed.line == "mel.sensitivity is 0.550, at least 0.6 wanted"

@@ -45,6 +45,7 @@ MODULES = {
 }
 BAD_FLAGS = {
     "unknown command": (["nothing"], "'nothing'"),
+    "misspelt command": (["pretrian", "--run_dir=x"], "'pretrian'; did you mean pretrain?"),
     "unknown flag": (["pretrain", "--foo=1"], "'foo'"),
     "misspelt flag": (["pretrain", "--run_dirr=x"], "run_dirr"),
     "wrong choice": (["pretrain", "--norm=layer"], "--norm=layer"),
@@ -174,6 +175,12 @@ def test_what_is_no_run_is_neither_probed_nor_pushed(tmp_path, capfd):
         code, line = fail([*arguments, f"--run_dir={tmp_path}/nowhere"], capfd)
         assert code == 1 and f"{tmp_path}/nowhere does not exist" in line
     assert not list(tmp_path.iterdir())
+
+
+def test_floors_that_cannot_be_met_are_told_before_the_run_is_opened(tmp_path, capfd):
+    arguments = ["push", f"--run_dir={tmp_path}/nowhere", f"--push_dir={tmp_path}", "--floors=macro_f1=40"]
+    code, line = fail(arguments, capfd)
+    assert code == 1 and "'macro_f1=40'; a score is a fraction" in line
 
 
 @pytest.mark.slow

@@ -82,6 +82,8 @@ def test_versions_rollback_and_inspect(road, served, tmp_path, capsys):
         cli.run("inspect", [str(served / "1")])
     with pytest.raises(UserError, match="has changed"):
         cli.run("rollback", [f"--push_dir={served}", "--to=1"])
+    with pytest.raises(UserError, match=f"holds no versions but models; name one of .*{served.name}"):
+        cli.run("inspect", [str(served.parent)])
     with pytest.raises(UserError, match="Version 3 is the live one"):
         cli.run("rollback", [f"--push_dir={served}", "--to=3"])
     push(road, served, tmp_path, "--allow_loss", "--version=9", "--keep=2")
