@@ -13,6 +13,7 @@ import pytest
 from bitkeras.errors import UserError
 from export.predict import predict_files
 from export.serving import remote_grpc, remote_predict, remote_rest
+from export.serving.remote import is_listening
 from export.serving.remote_predict import predict_by_server
 
 
@@ -92,6 +93,7 @@ def test_no_server_is_told(monkeypatch, paths):
         unused.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{unused.getsockname()[1]}"
         for server in (address, f"grpc://{address}"):
+            assert not is_listening(server)
             with pytest.raises(UserError, match=f"{address} does not answer; start it"):
                 list(predict_by_server(server, paths, model_name="small"))
 
@@ -99,6 +101,13 @@ def test_no_server_is_told(monkeypatch, paths):
 ANSWER = {
     "outputs": {"classes": [["a", "b"]], "probabilities": [[0.25, 0.75]], "prediction": ["b"], "embedding": [[None]]}
 }
+
+
+def test_whether_anything_listens_is_seen_at_once():
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        address = f"127.0.0.1:{listening.getsockname()[1]}"
+        assert all(map(is_listening, (address, f"http://{address}", f"grpc://{address}")))
+    assert not is_listening("grpc://localhost:none") and not is_listening("no.such.host.invalid:1")
 
 
 @pytest.mark.parametrize("failure", [(429, {"error": "full"}), (503, b"<html>"), None])
