@@ -21,6 +21,7 @@ from bitkeras.evaluation.novelty import Familiar
 from bitkeras.runs import RunFolder
 from export.artifacts import Execution
 from export.folding import PRECISIONS
+from export.gate import parse_floors
 from export.servable import Servable
 from export.versions import require_free, version_path
 from pipelines.checksums import sha256_of
@@ -121,6 +122,8 @@ def push_run(
     test = split.indices("test")
     if options.get("resplit"):
         say(f"warning: the probe {name} is tested in other parts than pre-training had, so its scores may flatter")
+    # Before the minutes of an export.
+    parse_floors(gate.floors, source.class_names)
     servable = build_servable(encoder_path, probe_path, freeze=freeze, precision=serve_precision)
     execution = Execution(pipeline_root or run.path / "tfx")
 
