@@ -14,7 +14,12 @@ from bitkeras.data import ImageSource
 from bitkeras.data.batches import image_batches
 from bitkeras.data.splits import PARTS, Split
 from bitkeras.evaluation.answers import Answers
-from bitkeras.evaluation.baselines import majority_baseline, pixel_baseline
+from bitkeras.evaluation.baselines import (
+    colour_histograms,
+    histogram_baseline,
+    majority_baseline,
+    pixel_baseline,
+)
 from bitkeras.evaluation.feature_cache import FeatureCache, features_key, images_digest
 from bitkeras.evaluation.features import encode, frozen
 from bitkeras.evaluation.knn import knn_balanced_accuracy
@@ -129,7 +134,7 @@ class EncoderScores:
         return {**row, "knn_balanced_accuracy": knn, "val_balanced_accuracy": float(np.mean(result.val_scores))}
 
     def baseline_rows(self) -> list[dict]:
-        """What an encoder has to beat: its own start, random convolutions, raw pixels, the commonest class."""
+        """What an encoder has to beat: its own start, random convolutions, raw pixels, colours, the commonest class."""
         rows = self._start_rows()
         random = build_encoder(self.config)
         self._calibrate(random)
@@ -140,9 +145,15 @@ class EncoderScores:
         )
         pixels = pixel_baseline(train, self.labels["probe_train"], test, seed=self.options["seed"])
         rows.append(self._score("raw pixels, logistic regression", self._certain(pixels)))
+        histograms = {part: self._histograms(part) for part in LABELLED_PARTS}
+        colours = histogram_baseline(histograms, self.labels, self.num_classes, seed=self.options["seed"])
+        rows.append(self._score("colour histograms, logistic regression", colours[np.newaxis]))
         majority = majority_baseline(self.labels["probe_train"], self.labels["test"], self.num_classes)
         rows.append(self._score("majority class", self._certain(majority)))
         return [{**row, "baseline": True} for row in rows]
+
+    def _histograms(self, part: str) -> np.ndarray:
+        return np.concatenate([colour_histograms(images.numpy()) for images in self.batches(self.indices[part])])
 
     def _start_rows(self) -> list[dict]:
         """The network that training started from, as the run's flags swapped it; nothing for random weights."""

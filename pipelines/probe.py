@@ -67,7 +67,7 @@ what = "T of the kNN weights exp(cos/T). Published: 0.07 by Wu et al., 0.2 by Si
 FLAGS.number("knn_temperature", 0.07, what, at_least=1e-6)
 FLAGS.integer("bn_calibrate", None, "Take batch norm's statistics anew from so many pre-training images.", at_least=1)
 FLAGS.text("beside", None, "Other finished runs on the same split of the same images, with commas: in the same table.")
-FLAGS.switch("baselines", True, "Score a random encoder, raw pixels and the majority class too.")
+FLAGS.switch("baselines", True, "Score a random encoder, raw pixels, colours and the majority class too.")
 FLAGS.switch("find_duplicates", True, "Look for near-duplicates of the test images, unless pre-training already has.")
 FLAGS.integer("seed", 0, "Of classifiers, bootstrap and t-SNE.", at_least=0)
 define_grid_flags(FLAGS)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from reference import evaluation_reference as reference
 
-from bitkeras.evaluation.baselines import majority_baseline, pixel_baseline
+from bitkeras.evaluation.baselines import colour_histograms, histogram_baseline, majority_baseline, pixel_baseline
 
 
 @pytest.fixture(autouse=True)
@@ -68,3 +68,43 @@ def test_a_black_border_and_a_seed():
     pixels[:, :4] = -1
     first, again = (pixel_baseline(pixels, labels, pixels, seed=3) for _ in range(2))
     np.testing.assert_array_equal(first, again)
+
+
+def test_histograms_are_numpys():
+    images = np.random.default_rng(0).uniform(-1, 1, [3, 7, 5, 3]).astype(np.float32)
+    found = colour_histograms(images, num_bins=4)
+    for row, image in zip(found, images):
+        counts, _ = np.histogramdd(image.reshape(-1, 3), bins=4, range=[(-1, 1)] * 3)
+        np.testing.assert_allclose(row**2, counts.ravel() / 35, atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, rtol=1e-6)
+    # White and black are in the last and the first cube, and an empty batch has columns.
+    extremes = colour_histograms(np.stack([np.ones([2, 2, 3]), -np.ones([2, 2, 3])]).astype(np.float32))
+    assert extremes.argmax(axis=1).tolist() == [511, 0]
+    assert colour_histograms(np.zeros([0, 2, 2, 3], np.float32)).shape == (0, 512)
+
+
+def histograms_and_labels(seed=0):
+    parts = {part: coloured(120, seed=seed + n) for n, part in enumerate(("probe_train", "probe_val", "test"))}
+    return {part: colour_histograms(pixels) for part, (pixels, _) in parts.items()}, {
+        part: labels for part, (_, labels) in parts.items()
+    }
+
+
+def test_histograms_tell_classes_by_colour_but_not_at_random():
+    histograms, labels = histograms_and_labels()
+    probabilities = histogram_baseline(histograms, labels, 3)
+    assert probabilities.shape == (120, 3)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
+    assert reference.balanced_accuracy(labels["test"], probabilities.argmax(axis=1)) > 0.8
+    shuffled = {part: np.random.default_rng(9).permutation(given) for part, given in labels.items()}
+    probabilities = histogram_baseline(histograms, shuffled, 3)
+    assert abs(reference.balanced_accuracy(shuffled["test"], probabilities.argmax(axis=1)) - 1 / 3) < 0.15
+
+
+def test_a_class_without_training_images_gets_nothing():
+    histograms, labels = histograms_and_labels()
+    labels["probe_train"] = np.where(labels["probe_train"] == 2, 3, labels["probe_train"])
+    probabilities = histogram_baseline(histograms, labels, 5)
+    assert (probabilities[:, [2, 4]] == 0).all() and (probabilities[:, [0, 1, 3]] > 0).all()
+    labels["probe_train"] = np.full(120, 1)
+    np.testing.assert_array_equal(histogram_baseline(histograms, labels, 3), np.tile([0, 1, 0], [120, 1]))
