@@ -30,16 +30,21 @@ def settled_grids(options: dict) -> dict:
     Raises:
       UserError: a grid is no list of numbers, or of such as are not allowed.
     """
-    grids = {flag: _numbers(flag, options[flag]) for flag in _BEFORE}
+    grids = {flag: parse_grid(flag, options[flag]) for flag in _BEFORE}
     return {**options, **{flag: None if grid == _BEFORE[flag] else _text(grid) for flag, grid in grids.items()}}
 
 
 def read_grids(options: dict) -> dict[str, tuple[float, ...]]:
     """What `settled_grids` recorded -> the arguments of `train_linear_probe`."""
-    return {flag: _numbers(flag, options[flag]) if options.get(flag) else before for flag, before in _BEFORE.items()}
+    return {flag: parse_grid(flag, options[flag]) if options.get(flag) else before for flag, before in _BEFORE.items()}
 
 
-def _numbers(flag: str, text: str) -> tuple[float, ...]:
+def parse_grid(flag: str, text: str) -> tuple[float, ...]:
+    """The numbers of a grid.
+
+    Raises:
+      UserError: it is no list of different numbers that `flag` allows.
+    """
     try:
         numbers = tuple(float(word) for word in text.split(","))
     except ValueError:

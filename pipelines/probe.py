@@ -14,11 +14,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-import numpy as np
 import tensorflow as tf
 
-from bitkeras.callbacks.embedding import SPRITE_SIZE, projector_indices, write_projector
-from bitkeras.callbacks.hparams import probe_scores, write_hparams
 from bitkeras.data import DATASETS, ImageSource
 from bitkeras.data.bad_images import BadImage, save_bad_images
 from bitkeras.data.batches import naming_bad_images
@@ -27,16 +24,16 @@ from bitkeras.data.split_files import load_split, save_split, with_lesions_of
 from bitkeras.data.splits import Split
 from bitkeras.errors import UserError
 from bitkeras.evaluation.feature_cache import FeatureCache
-from bitkeras.evaluation.probe import probe_probabilities
 from bitkeras.runs import RunFolder
-from pipelines.clinical import calibrated, write_card
+from pipelines.clinical import calibrated
 from pipelines.command_flags import CommandFlags
 from pipelines.encoder_scores import EncoderScores
 from pipelines.encoders import calibrate, save_encoder
 from pipelines.grids import define_grid_flags, settled_grids
 from pipelines.images import define_bad_image_flag, usable_images
-from pipelines.leakage import RECORD, audit_lines, audit_probe, seen_counts
-from pipelines.probe_report import AS_PRETRAINED, write_probe_report
+from pipelines.leakage import RECORD, audit_probe
+from pipelines.probe_report import AS_PRETRAINED
+from pipelines.probe_results import Found, conclude
 from pipelines.report_arms import title
 from pipelines.runtime import define_reader_flags, read_existing, refuse_reader_options, say
 from pipelines.splitting import define_split_flags, find_split, settled_probe_split, split_seed
@@ -169,49 +166,13 @@ def probe(
         rows = [scores.row(title(config), features, result)]
         seconds = time.perf_counter() - started
         rows += [other_row(other, scores) for other in others] + baselines
-    kernel, bias = result.kernels[result.best_trial], result.biases[result.best_trial]
-    card = write_card(results.path, title(config), scores, features, result)
-    for row in rows[: 1 + len(others)]:
-        row.update(seen_counts(leakage))
-    rows[0].update({area: card["overall"][area]["value"] for area in ("roc_auc", "pr_auc")})
-    scores.save_probe(results.path / "probe.npz", features, result)
-    scores.save_predictions(results.path / "predictions.csv", probe_probabilities(features["test"], kernel, bias))
-    run.write_json(results.path / "scores.json", rows)
-    write_hparams(run.tensorboard_path / "hparams", config, probe_scores(name, rows[0]), step=config["epochs"])
-    show_features(run, scores, features["test"])
-    shares = {"leakage_share": leakage["sisters"]["overall"], "leakage": audit_lines(leakage)}
     facts = {"Best rate of the probe": result.lr, "Best weight decay of the probe": result.weight_decay}
     facts |= {"Edge of the grid": "; ".join(result.grid_edges)} if result.grid_edges else {}
     facts["Seconds for features and probe"] = round(seconds, 1)
     if split is not whole:
         facts["Labels"] = f"--label_fraction={options['label_fraction']:g}: {label_fraction_line(whole, split, source)}"
-    page = write_probe_report(
-        *(run, name, options, scores),
-        **{"rows": rows, "others": others, "card": card, "test_features": features["test"]},
-        known={**shares, "facts": facts},
-        data_dir=data_dir,
-    )
-    for row in rows:
-        low, high = row["interval"]
-        score = f"balanced accuracy {row['balanced_accuracy']:.3f} [{low:.3f}, {high:.3f}]"
-        say(f"  {row['name']:<42} {score}  macro F1 {row['macro_f1']:.3f}")
-    named = "" if name == "probe" else f" --name={name}"
-    say(f"report: {page}; next: bitkeras push --run_dir={run.path}{named} --push_dir=...")
-
-
-def show_features(run: RunFolder, scores: EncoderScores, features: np.ndarray) -> None:
-    """The test features, of which the report's t-SNE is, in TensorBoard's projector beside the run's scores."""
-    indices = scores.indices["test"]
-    shown = projector_indices(np.arange(len(indices)))
-    with naming_bad_images(scores.source):
-        write_projector(
-            run.tensorboard_path / "hparams",
-            features[shown],
-            scores.batches(indices[shown], image_size=SPRITE_SIZE),
-            image_ids=scores.source.image_ids[indices[shown]],
-            labels=scores.labels["test"][shown],
-            class_names=scores.source.class_names,
-        )
+    found = Found(title(config), features, result, rows, others, leakage, facts)
+    conclude(run, name, options, scores, found, data_dir=data_dir)
 
 
 def find_encoder(run: RunFolder, scores: EncoderScores, options: dict) -> tf.keras.Model:
@@ -271,9 +232,9 @@ def other_row(other: RunFolder, scores: EncoderScores) -> dict:
 
 
 def probed_encoder_path(run: RunFolder, name: str) -> Path:
-    """The encoder that the probe `name` of a run belongs to."""
-    results = RunFolder(run.path / name)
-    return results.encoder_path if results.config().get("bn_calibrate") else run.encoder_path
+    """The encoder that the probe `name` of a run belongs to: one of its own with --bn_calibrate or fine-tuning."""
+    own = RunFolder(run.path / name).encoder_path
+    return own if own.exists() else run.encoder_path
 
 
 def read_probed(

@@ -74,7 +74,9 @@ def differences(arms: Sequence[Mapping], scores: EncoderScores) -> list[dict]:
 
 def typed(options: Mapping) -> dict:
     """The recorded options of a probe as flags of its command."""
-    flags = {name: value for name, value in options.items() if name != "resplit"}
+    flags = {name: value for name, value in options.items() if name not in ("resplit", "command")}
+    if options["dataset"] == AS_PRETRAINED:
+        del flags["dataset"]
     # Typed for the run's own images, --split would ask for another one.
     return flags if options["dataset"] != AS_PRETRAINED or options.get("resplit") else {**flags, "split": None}
 
@@ -92,9 +94,10 @@ def describe(run: RunFolder, name: str, options: Mapping, scores: EncoderScores,
     """What a reader of the report must know, and the commands that make it again."""
     config = scores.config
     parts = ", ".join(f"{part} {len(indices)}" for part, indices in scores.indices.items())
+    command = options.get("command", "probe")
     commands = {
         "pretrain": {"run_dir": run.path, **config},
-        "probe": {"run_dir": run.path, "name": name, **typed(options), **({"data_dir": data_dir} if data_dir else {})},
+        command: {"run_dir": run.path, "name": name, **typed(options), **({"data_dir": data_dir} if data_dir else {})},
     }
     return {
         "data": scores.source.summary(),

@@ -26,9 +26,11 @@ def arm_of_run(run: RunFolder, *, probe_options: Mapping) -> dict:
 
     Args:
       run: a finished run.
-      probe_options: the flags of its probe; they stand behind "probe" in the table of flags.
+      probe_options: the flags of its probe; they stand behind "probe", or their "command", in the table.
     """
-    flags = {**run.config(), **{f"probe --{flag}": value for flag, value in probe_options.items()}}
+    command = probe_options.get("command", "probe")
+    own = {f"{command} --{flag}": value for flag, value in probe_options.items() if flag != "command"}
+    flags = {**run.config(), **own}
     arm, rows, retention = {"flags": flags, "num_runs": 1}, run.metrics(), run.path / "retention.json"
     if any("loss" in row for row in rows):
         arm["curves"] = [rows]

@@ -191,7 +191,9 @@ def flag_tables(content: Mapping) -> list[Table]:
         )
         tables.append(Table("Flags in which the encoders differ", ("flag", *(arm["name"] for arm in arms)), rows))
     if shared:
-        rows = tuple((Cell(_flag(flag), code=True), Cell(_told(arms[0]["flags"][flag]), code=True)) for flag in shared)
+        rows = tuple(
+            (Cell(_flag(flag), code=True), Cell(_told(arms[0]["flags"].get(flag)), code=True)) for flag in shared
+        )
         caption = "Flags that all encoders share" if len(arms) > 1 else f"Flags of {arms[0]['name']}"
         tables.append(Table(caption, ("flag", "value"), rows))
     return tables

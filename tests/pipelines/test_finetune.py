@@ -1,0 +1,89 @@
+"""`bitkeras finetune`: from a run to a report, a comparison and a version that serves."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from small_road import pretrain_flags
+
+from bitkeras.data import read_source
+from bitkeras.data.batches import image_batches
+from bitkeras.data.split_files import load_split
+from bitkeras.evaluation.answers import load_answers
+from bitkeras.evaluation.features import encode
+from export.predict import predict_files
+from pipelines import cli
+
+pytestmark = pytest.mark.slow
+SHORT = ("--epochs=12", "--batch_size=4", "--lr_grid=0.01,0.1", "--precision=float32")
+
+
+@pytest.fixture(scope="module")
+def tuned(phantoms, tmp_path_factory):
+    """A BiT network as it is, with GN, fine-tuned; to be read and not changed."""
+    run_dir = tmp_path_factory.mktemp("tuned") / "run"
+    cli.run("pretrain", pretrain_flags(phantoms, run_dir, "--norm=group", "--epochs=0"))
+    cli.run("finetune", [f"--run_dir={run_dir}", *SHORT, "--balanced"])
+    return run_dir
+
+
+def test_the_head_answers_on_the_features_of_the_new_encoder(tuned, phantoms):
+    folder = tuned / "finetune"
+    source = read_source("ham10000", phantoms)
+    split = load_split(tuned / "split.csv", source)
+    batches = image_batches(source, split.indices("test"), image_size=32, batch_size=24)
+    new, old = (encode(tf.keras.models.load_model(path / "encoder.keras"), batches) for path in (folder, tuned))
+    assert np.abs(new - old).max() > 1e-3 * np.abs(old).max()
+    with np.load(folder / "probe.npz") as probe:
+        logits = new @ probe["kernel"] + probe["bias"]
+    wanted = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    answers = load_answers(folder / "predictions.npz")
+    np.testing.assert_allclose(answers.probabilities[0], wanted, atol=1e-4)
+    (row,) = json.loads((folder / "scores.json").read_text())
+    assert row["name"] == "random weights, frozen, fine-tuned" and 0 <= row["val_balanced_accuracy"] <= 1
+    report = (folder / "report.md").read_text()
+    assert f"bitkeras finetune --run_dir={tuned}" in report and "Best rate" in report
+    (line,) = [line for line in report.splitlines() if line.startswith("bitkeras finetune ")]
+    # What stands there can be typed again.
+    cli.run("finetune", line.split()[2:])
+
+
+def test_it_is_compared_and_pushed_as_a_probe_is(tuned, phantoms, tmp_path, capsys):
+    cli.run("probe", [f"--run_dir={tuned}", "--epochs=5", "--nobaselines"])
+    cli.run("compare", [f"--output_dir={tmp_path / 'compared'}", f"{tuned}:finetune", str(tuned)])
+    assert (tmp_path / "compared" / "report.html").exists()
+    cli.run(
+        "push", [f"--run_dir={tuned}", "--name=finetune", f"--push_dir={tmp_path / 'served'}", "--noinfra_validate"]
+    )
+    source = read_source("ham10000", phantoms)
+    test = load_split(tuned / "split.csv", source).indices("test")
+    answers = predict_files(tmp_path / "served" / "1", source.paths[test])
+    served = np.array([list(answer["probabilities"].values()) for answer in answers])
+    np.testing.assert_allclose(served, load_answers(tuned / "finetune" / "predictions.npz").probabilities[0], atol=1e-4)
+
+
+def test_a_share_of_the_labels_and_a_network_with_batch_norm(road, tmp_path, capsys):
+    cli.run("finetune", [f"--run_dir={road.run_dir}", "--name=tuned", *SHORT, "--label_fraction=0.5"])
+    told = capsys.readouterr().out
+    assert "rate 0.1, epoch 12/12  loss " in told and (road.run_dir / "tuned" / "labels.csv").exists()
+    encoder = tf.keras.models.load_model(road.run_dir / "tuned" / "encoder.keras")
+    assert any(isinstance(layer, tf.keras.layers.BatchNormalization) for layer in encoder.layers)
+    cli.run("finetune", [f"--run_dir={road.run_dir}", "--name=tuned", *SHORT, "--label_fraction=0.5"])
+    assert "already finished" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (["--lr_grid=0.1,x"], "--lr_grid=0.1,x is no list of different numbers above 0"),
+        (["--seed=5"], "--seed"),
+        (["--run_dir=none"], "none"),
+    ],
+)
+def test_what_cannot_be_is_told_in_a_line(tuned, capfd, more, told):
+    capfd.readouterr()
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["finetune", f"--run_dir={tuned}", *SHORT, "--balanced", *more])
+    (line,) = capfd.readouterr().err.splitlines()
+    assert told in line and stopped.value.code == 1
