@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import sys
+import warnings
 from pathlib import Path
 
 from absl import flags
@@ -73,6 +74,8 @@ def run(command: str, arguments: list[str]) -> None:
       flags.Error: for a flag that does not parse.
       UserError: for a mistake in the input.
     """
+    # TensorFlow imports it where the extra `tfx` is installed; which Pythons Google will support is no concern of ours.
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"google\.api_core")
     module = importlib.import_module(f"pipelines.{command}")
     if "--help" in arguments or "-h" in arguments:
         print(f"usage: bitkeras {command} --flag=value ...\n\n{module.__doc__}\n{module.FLAGS.help()}")
