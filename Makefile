@@ -26,7 +26,7 @@ setup: $(STAMP)
 $(STAMP): setup.py constraints.txt
 	@test -e $@ || sh make_venv.sh .venv
 	@rm -f $@
-	@echo "Installing the pinned stack into .venv (some 2 GB, a few minutes)"
+	@echo "Installing the pinned stack into .venv (some 3 GB, a few minutes)"
 	@PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
 		.venv/bin/python -m pip install --no-input --disable-pip-version-check --editable '.[dev]'
 	@touch $@
