@@ -32,7 +32,7 @@ from pipelines.encoder_scores import EncoderScores
 from pipelines.encoders import build_encoder, save_encoder
 from pipelines.grids import parse_grid
 from pipelines.leakage import RECORD, audit_probe
-from pipelines.probe import SHARE, find_probed_split, read_probed, require_finished
+from pipelines.probe import SHARE, find_probed_split, read_probed, require_labels_apart
 from pipelines.probe_report import AS_PRETRAINED
 from pipelines.probe_results import Found, conclude
 from pipelines.report_arms import title
@@ -86,12 +86,7 @@ def finetune_run(
     """
     config, results = run.config(), RunFolder(run.path / name)
     rates = parse_grid("lr_grid", options["lr_grid"])
-    require_finished(run)
-    if config["method"] == "upstream":
-        raise UserError(
-            f"{run.path} is a run of `bitkeras upstream`, which keeps no labels apart; make another run of its network "
-            f"with `bitkeras pretrain --weights={run.path} --norm=group --epochs=0`."
-        )
+    require_labels_apart(run)
     results.check(options)
     if (results.path / "report.md").exists():
         say(f"{results.path}: this is already finished; its report is {results.path / 'report.html'}.")

@@ -116,12 +116,7 @@ def probe(
     """
     config = run.config()
     results = RunFolder(run.path / name)
-    require_finished(run)
-    if config["method"] == "upstream":
-        raise UserError(
-            f"{run.path} is a run of `bitkeras upstream`, which keeps no labels for a probe; make another run of "
-            f"its network with `bitkeras pretrain --weights={run.path} --norm=group --epochs=0`."
-        )
+    require_labels_apart(run)
     results.check(options)
     if (results.path / "report.md").exists():
         say(f"{results.path}: this probe is already finished; its report is {results.path / 'report.html'}.")
@@ -173,6 +168,16 @@ def probe(
         facts["Labels"] = f"--label_fraction={options['label_fraction']:g}: {label_fraction_line(whole, split, source)}"
     found = Found(title(config), features, result, rows, others, leakage, facts)
     conclude(run, name, options, scores, found, data_dir=data_dir)
+
+
+def require_labels_apart(run: RunFolder) -> None:
+    """UserError where a run is not finished, or was trained on all labels there are."""
+    require_finished(run)
+    if run.config()["method"] == "upstream":
+        raise UserError(
+            f"{run.path} is a run of `bitkeras upstream`, which keeps no labels for a probe; make another run of "
+            f"its network with `bitkeras pretrain --weights={run.path} --norm=group --epochs=0`."
+        )
 
 
 def find_encoder(run: RunFolder, scores: EncoderScores, options: dict) -> tf.keras.Model:
