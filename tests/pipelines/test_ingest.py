@@ -290,6 +290,8 @@ def test_images_that_are_no_files_cannot_lie_elsewhere_for_workers(records, tmp_
 
 # Slowed down, so that it can be stopped on the way.
 SLOW = """
+import warnings
+warnings.simplefilter("ignore", FutureWarning)  # of a library of Google's that the extra tfx brings
 import time
 from bitkeras.archives.records import RecordWriter
 write = RecordWriter.__call__
