@@ -1,9 +1,9 @@
 """The seed paper's study in one command: strategies, seeds, pre-training, probes, figures, report.
 
 The arms are BiT-S, BiT-M, SimSiam, and SimSiam from each of the two (bit_s, bit_m, simsiam, bit_s_simsiam,
-bit_m_simsiam); --arms names others of the table, and --extra_arms adds your own, each a list of flags of `bitkeras
-pretrain`. All have one split (--split_seed), so that they are compared on the same test images; --seeds vary training
-and classifiers.
+bit_m_simsiam); --arms names others of the table, such as bit_m_finetuned, which `bitkeras finetune` scores, and
+--extra_arms adds your own, each a list of flags of `bitkeras pretrain`. All have one split (--split_seed), so that they
+are compared on the same test images; --seeds vary training and classifiers.
 
 Every step keeps its result in --steps_dir under a key of all that it depends on: flags, the steps before it, and the
 images (ids, classes, lesions, facts and file sizes). Killed, the same command makes what is missing; a file that was
@@ -38,13 +38,14 @@ FLAGS.choice("dataset", None, DATASETS, "How the images lie on disk; none: as --
 FLAGS.text("preset", None, "Preset or flagfile of `bitkeras pretrain` for all arms; none: its defaults.")
 FLAGS.text("pretrain_flags", None, 'More flags of `bitkeras pretrain` for all arms, as "--epochs=100 --split=lesion".')
 FLAGS.text("probe_flags", None, "Flags of `bitkeras probe` for all arms, likewise.")
+FLAGS.text("finetune_flags", None, "Flags of `bitkeras finetune` for the arms that it scores, likewise.")
 FLAGS.text("arms", ",".join(PAPER), "Strategies by name, with commas; a wrong name lists all.")
 FLAGS.text("extra_arms", None, 'Your own, as "mild: --weights=bit-m-mini --views=dermatoscopy; slow: --base_lr=0.01".')
 FLAGS.text("weights_s", "bit-s-mini", "What the arms of BiT-S start from, as --weights of `bitkeras pretrain`.")
 FLAGS.text("weights_m", "bit-m-mini", "Likewise of BiT-M.")
 FLAGS.text("seeds", "0,1,2", "Of training and classifiers, with commas: each arm is run once for each.")
 FLAGS.integer("split_seed", 0, "Of the split that all share.", at_least=0)
-FLAGS.text("label_fractions", "1", "Shares of the labels to probe with, with commas; all labels are always probed.")
+FLAGS.text("label_fractions", "1", "Shares of the labels to score with, with commas; all labels always are one.")
 FLAGS.text(
     "other_split",
     None,

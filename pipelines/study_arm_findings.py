@@ -23,7 +23,7 @@ def describe_arm(arm: Arm, runs: list[ArmRun], scores: dict, curves: list[list[d
     probe_flags = runs[0].probes[FULL].facts["flags"]
     found = {
         **{"id": arm.id, "name": arm.name, "baseline": False, "num_runs": len(runs)},
-        "flags": {**run.config(), **{f"probe --{flag}": value for flag, value in probe_flags.items()}},
+        "flags": {**run.config(), **{f"{arm.scored_by} --{flag}": value for flag, value in probe_flags.items()}},
         "scores": {**scores, METRIC: _over_seeds([row[METRIC] for row in rows])},
         "card": json.loads((probe_dir / CARD).read_text()),
         "card_of": f"seed {runs[0].seed}, the first of {len(runs)}" if len(runs) > 1 else None,

@@ -18,11 +18,13 @@ class Arm:
       id: short name.
       name: what the report calls it.
       flags: of `bitkeras pretrain`, after those that all arms share; {s} and {m} are --weights_s and --weights_m.
+      scored_by: "probe", or "finetune" where the labels train the whole network.
     """
 
     id: str
     name: str
     flags: tuple[str, ...] = ()
+    scored_by: str = "probe"
 
     def flags_from(self, weights_s: str, weights_m: str) -> list[str]:
         """Its flags with the weights filled in."""
@@ -60,6 +62,10 @@ _TABLE = (
         "BiT-M + SimSiam, dermatoscopy views",
         (FROM_M, "--views=dermatoscopy"),
     ),
+    # What a user would do without all this: the labels alone, and the whole network.
+    Arm("bit_s_finetuned", "BiT-S, fine-tuned", (FROM_S, *_FROZEN), scored_by="finetune"),
+    Arm("bit_m_finetuned", "BiT-M, fine-tuned", (FROM_M, *_FROZEN), scored_by="finetune"),
+    Arm("scratch_finetuned", "random weights, fine-tuned", ("--epochs=0",), scored_by="finetune"),
 )
 ARMS = {arm.id: arm for arm in _TABLE}
 PAPER = tuple(ARMS)[:5]
@@ -109,12 +115,18 @@ def _own_arm(text: str) -> Arm:
 
 
 def compared_pairs(arms: Sequence[str], leader: str) -> list[tuple[str, str]]:
-    """(a, b) of the arms whose differences a study tells: the leader less each other, X_simsiam less X and simsiam."""
+    """(a, b) of the arms whose differences a study tells.
+
+    The leader less each other; X_simsiam less X, simsiam and X_finetuned; X_finetuned less X.
+    """
     pairs = [(leader, other) for other in arms if other != leader]
     for arm in arms:
         start, is_from, _ = arm.partition("_simsiam")
         if is_from:
-            pairs += [(arm, other) for other in (start, SCRATCH) if other in arms]
+            pairs += [(arm, other) for other in (start, SCRATCH, f"{start}_finetuned") if other in arms]
+        start, is_tuned, _ = arm.partition("_finetuned")
+        if is_tuned and start in arms:
+            pairs.append((arm, start))
     seen, kept = set(), []
     for pair in pairs:
         if frozenset(pair) not in seen:

@@ -7,7 +7,7 @@ import shlex
 import tensorflow as tf
 
 from bitkeras.backbones.shipped import SHIPPED, shipped_card
-from pipelines import cli, pretrain, probe
+from pipelines import cli, finetune, pretrain, probe
 from pipelines.probe_report import AS_PRETRAINED
 from pipelines.splitting import settled_probe_split
 from pipelines.starting_point import DEFAULT_BACKBONE
@@ -16,6 +16,8 @@ from pipelines.study_arms import Arm
 
 # Flags of `bitkeras probe` that do not decide what comes out.
 PROBE_CONDUCT = ("data_dir", "on_bad_image", "find_duplicates", "feature_cache")
+# Likewise of `bitkeras finetune`.
+FINETUNE_CONDUCT = ("data_dir", "find_duplicates")
 
 
 def pretrain_arguments(arm: Arm, seed: int, options: dict) -> list[str]:
@@ -38,6 +40,12 @@ def probe_flags(arguments: list[str]) -> dict:
     probe.FLAGS.parse(cli.with_presets([*arguments, "--run_dir=RUN"]))
     flags = probe.FLAGS.values(without=["run_dir", "name", *PROBE_CONDUCT])
     return settled_probe_split(flags, own_images=flags["dataset"] == AS_PRETRAINED)
+
+
+def finetune_flags(arguments: list[str]) -> dict:
+    """Those of `bitkeras finetune`."""
+    finetune.FLAGS.parse(cli.with_presets([*arguments, "--run_dir=RUN"]))
+    return finetune.FLAGS.values(without=["run_dir", "name", *FINETUNE_CONDUCT])
 
 
 def snapshots_of(num_epochs: int, map_epoch: int | None) -> list[int]:

@@ -1,4 +1,4 @@
-"""The graph of a study: pretrain(arm, seed) -> probe(arm, seed, share of labels), and a look at one arm's features."""
+"""The graph of a study: pretrain(arm, seed) -> probe or finetune(arm, seed, share of labels), and a look at one arm."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from pathlib import Path
 from bitkeras.data import ImageSource
 from bitkeras.errors import UserError
 from pipelines.checksums import content_of, images_fingerprint
+from pipelines.grids import parse_grid
 from pipelines.runtime import read_existing
 from pipelines.step_times import relative_cost
 from pipelines.steps import Step, step_key
 from pipelines.study_arms import SCRATCH, Arm
 from pipelines.study_commands import (
     backbone_of,
+    finetune_flags,
     kind_of,
     pretrain_arguments,
     pretrain_flags,
@@ -28,15 +30,23 @@ from pipelines.study_look import LOOKED, look
 FULL = 1.0
 PRETRAINED = ("config.json", "split.csv", "metrics.jsonl", "encoder.keras")
 PROBED = ("scores.json", "card.json", "predictions.npz", "probe.npz", "leakage.json", "report.md")
+FINETUNED = (*PROBED, "encoder.keras")
 # Of the passes of an image through the network that a training step takes: two views, forward, and back twice as long.
 PASSES = 6
+# Of a step on labels: one view, forward, and back twice as long.
+TUNING_PASSES = 3
 # Of the images, as both kinds of split deal them; for estimates.
 PRETRAIN_SHARE = 0.6
+# Of the training part of the labels, and of the validation part.
+LABELLED_SHARE = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
 class ArmRun:
-    """The steps of one arm and seed: its pre-training, the probes by share of labels, and that of --other_split."""
+    """The steps of one arm and seed: its pre-training, the probes by share of labels, and that of --other_split.
+
+    Of an arm that is scored by it, the probes are fine-tunings.
+    """
 
     arm: Arm
     seed: int
@@ -98,13 +108,18 @@ class Planner:
             raise UserError(f"{self.source.name} has no labels, and a study compares by them; pass a labelled set.")
         self.data_key = images_fingerprint(self.source)
         # What every arm has to beat is scored once, beside the network from scratch where there is one.
-        self.beside_baselines = next((arm for arm in arms if arm.id == SCRATCH), arms[0])
+        probed = [arm for arm in arms if arm.scored_by == "probe"]
+        self.beside_baselines = next((arm for arm in probed if arm.id == SCRATCH), probed[0] if probed else None)
         runs = [self._run(arm, seed) for arm in arms for seed in self.options["seeds"]]
         return Plan(runs, self._look(runs), list(self.steps.values()), self.source, self.data_key)
 
     def _run(self, arm: Arm, seed: int) -> ArmRun:
         trained = self._pretrain(arm, seed)
-        probes = {fraction: self._probe(arm, trained, seed, fraction) for fraction in self.options["label_fractions"]}
+        fractions = self.options["label_fractions"]
+        if arm.scored_by == "finetune":
+            # Not in the parts of --other_split: the command knows the run's own only.
+            return ArmRun(arm, seed, trained, {one: self._finetune(trained, seed, one) for one in fractions})
+        probes = {fraction: self._probe(arm, trained, seed, fraction) for fraction in fractions}
         return ArmRun(arm, seed, trained, probes, self._resplit(arm, trained, seed))
 
     def _resplit(self, arm: Arm, trained: Step, seed: int) -> Step | None:
@@ -159,20 +174,49 @@ class Planner:
         flags["split"] = content_of(flags["split"])
         if flags["beside"]:
             raise UserError("--probe_flags has --beside; in a study, name what is to be compared by --arms.")
+        return self._score(
+            "probe",
+            f"seed{seed}-labels-{fraction:g}" + (f"-split-{Path(split).stem}" if split else ""),
+            trained,
+            arguments,
+            flags,
+            outputs=PROBED,
+            kind=kind_of("probe", trained) + (", baselines" if baselines else ""),
+            work=(1 - PRETRAIN_SHARE) * len(self.source) * (2 if baselines else 1),
+        )
+
+    def _finetune(self, trained: Step, seed: int, fraction: float) -> Step:
+        shared = shlex.split(self.options.get("finetune_flags") or "")
+        arguments = [*shared, f"--seed={seed}", f"--label_fraction={fraction:g}"]
+        flags = finetune_flags(arguments)
+        # After each epoch the validation part is looked at.
+        passes = len(parse_grid("lr_grid", flags["lr_grid"])) * flags["epochs"] * (TUNING_PASSES * fraction + 1)
+        return self._score(
+            "finetune",
+            # Not the name of a probe of the same run.
+            f"finetune-seed{seed}-labels-{fraction:g}",
+            trained,
+            arguments,
+            flags,
+            outputs=FINETUNED,
+            kind=kind_of("finetune", trained),
+            work=(1 - PRETRAIN_SHARE + passes * LABELLED_SHARE) * len(self.source),
+        )
+
+    def _score(self, command: str, name: str, trained: Step, arguments: list[str], flags: dict, **fields) -> Step:
+        """A step of `command` on the run of `trained`, below its folder."""
         # Of the first run the audit is there, with the near-duplicates; of others they are not asked for again.
         conduct = [f"--data_dir={self.options['data_dir']}", "--nofind_duplicates"]
         return self._add(
-            "probe",
-            f"seed{seed}-labels-{fraction:g}" + (f"-split-{Path(split).stem}" if split else ""),
-            step_key("probe", flags=flags, inputs=(trained,), data=self.data_key),
+            command,
+            name,
+            step_key(command, flags=flags, inputs=(trained,), data=self.data_key),
             parent=trained.folder,
             inputs=(trained,),
             arguments=lambda folder: [*arguments, *conduct, f"--run_dir={trained.folder}", f"--name={folder.name}"],
-            outputs=PROBED,
             optional=("labels.csv", "split.csv", "report.json", "report.html"),
-            kind=kind_of("probe", trained) + (", baselines" if baselines else ""),
-            work=(1 - PRETRAIN_SHARE) * len(self.source) * (2 if baselines else 1),
             facts={"flags": flags, "cost": trained.facts["cost"]},
+            **fields,
         )
 
     def _look(self, runs: list[ArmRun]) -> tuple[ArmRun, Step] | None:

@@ -196,6 +196,35 @@ def check_other_split(found: dict, run, *, own) -> None:
 
 
 @pytest.mark.slow
+def test_a_study_tells_what_fine_tuning_gives(phantoms, tmp_path, capsys, study_contents):
+    pretrain = "--backbone=R26x0.25 --image_size=32 --batch_size=16 --precision=float32"
+    flags = [f"--study_dir={tmp_path / 'study'}", f"--data_dir={phantoms}", "--arms=bit_m,bit_m_finetuned", "--seeds=0"]
+    flags += [f"--pretrain_flags={pretrain}", "--probe_flags=--epochs=5 --trials=1", "--label_fractions=0.5,1"]
+    flags += ["--finetune_flags=--epochs=2 --lr_grid=0.1 --batch_size=4 --precision=float32"]
+    cli.run("study", flags)
+    tuning = [f"bit_m/finetune-seed0-labels-{share}" for share in (0.5, 1)]
+    assert made(capsys.readouterr().out)[-3:] == [*tuning, "report"]
+    (content,) = study_contents
+    frozen, tuned = [arm for arm in content["arms"] if not arm["baseline"]]
+    assert tuned["name"] == "BiT-M, fine-tuned" and "curves" not in tuned
+    assert tuned["flags"]["finetune --lr_grid"] == "0.1" and "probe --epochs" in frozen["flags"]
+    assert not [flag for flag in tuned["flags"] if flag.startswith("probe")]
+    (folder,) = tmp_path.glob("study/steps/bit_m-*/finetune-seed0-labels-1-*")
+    with np.load(folder / "predictions.npz") as held:
+        by_hand = balanced_accuracy_score(held["labels"], held["probabilities"][0].argmax(1))
+    assert tuned["scores"]["balanced_accuracy"]["value"] == pytest.approx(by_hand)
+    assert {frozenset((row["a"], row["b"])) for row in content["differences"]} == {
+        frozenset(("bit_m", "bit_m_finetuned"))
+    }
+    points = {row["arm"]: [point["num_labels"] for point in row["points"]] for row in content["label_efficiency"]}
+    assert points["bit_m_finetuned"] == points["bit_m"] and len(points["bit_m"]) == 2
+    assert [arm["name"] for arm in content["arms"]].count("colour histograms, logistic regression") == 1
+    (folder / "encoder.keras").unlink()
+    cli.run("study", flags)
+    assert made(capsys.readouterr().out) == [tuning[1], "report"]
+
+
+@pytest.mark.slow
 def test_a_step_that_fails_leaves_a_report_of_the_rest(phantoms, tmp_path, capsys, study_contents, monkeypatch):
     """The weights of one arm are no weights; what does not need them is made."""
     wrong = tmp_path / "wrong.npz"

@@ -148,6 +148,34 @@ def test_keys_change_with_the_images_and_with_a_weights_file(quick, phantoms, tm
     assert found[0] != found[1]
 
 
+def test_an_arm_that_is_fine_tuned_shares_the_network_and_has_keys_of_its_own(quick, monkeypatch):
+    arms = "bit_m_finetuned,bit_m,scratch_finetuned"
+    made = quick(arms=arms, seeds=[0], finetune_flags="--epochs=7 --lr_grid=0.1", other_split="lesion")
+    tuned = [
+        f"{run}/finetune-seed0-labels-{n}" for run in ("bit_m_finetuned", "scratch_finetuned-seed0") for n in (0.5, 1)
+    ]
+    probed = [f"bit_m_finetuned/seed0-labels-{share}" for share in ("0.5", "1", "1-split-lesion")]
+    lines = {step.name: step.line for step in made.steps}
+    assert sorted(lines) == sorted(["bit_m_finetuned", "scratch_finetuned-seed0", *tuned, *probed])
+    for name, line in lines.items():
+        _, command, *arguments = line.split()
+        assert command == ("finetune" if name in tuned else "probe" if name in probed else "pretrain")
+        monkeypatch.setattr(f"pipelines.{command}.main", lambda _: None)
+        cli.run(command, arguments)
+    assert "--epochs=7 --lr_grid=0.1 --seed=0 --label_fraction=0.5" in lines[tuned[0]]
+    # What all have to beat is scored beside a probe, though the first arm has none.
+    assert [name for name, line in lines.items() if "--baselines" in line] == [probed[1]]
+    again, first = keys(quick(arms=arms, seeds=[0], other_split="lesion")), keys(made)
+    assert {name for name in first if first[name] != again[name]} == set(tuned)
+    # The network, and its probes, are those of a study without such arms.
+    alone = keys(quick(arms="bit_m", seeds=[0], other_split="lesion")).values()
+    assert set(alone) == {first[name] for name in ("bit_m_finetuned", *probed)}
+
+
+def test_a_study_of_fine_tuned_arms_alone_has_no_baselines(quick):
+    assert not [step for step in quick(arms="bit_m_finetuned").steps if "--baselines" in step.line]
+
+
 def test_an_arm_of_one_s_own_shares_the_steps_of_an_equal_one(quick):
     made = quick(extra_arms="mine: --weights=bit-m-mini; slow: --base_lr=0.01 --views=dermatoscopy")
     by_arm = {
@@ -196,6 +224,13 @@ def test_compared_are_all_with_the_leader_and_each_mix_with_its_parts():
     pairs = compared_pairs(arms, "bit_m_simsiam")
     assert pairs[:4] == [("bit_m_simsiam", other) for other in arms[:4]]
     assert pairs[4:] == [("bit_s_simsiam", "bit_s"), ("bit_s_simsiam", "simsiam")]
+
+
+def test_compared_is_what_the_labels_alone_give():
+    arms = ["bit_m", "bit_m_simsiam", "bit_m_finetuned", "scratch_finetuned"]
+    led = [("bit_m_simsiam", other) for other in ("bit_m", "bit_m_finetuned", "scratch_finetuned")]
+    assert compared_pairs(arms, "bit_m_simsiam") == [*led, ("bit_m_finetuned", "bit_m")]
+    assert ("bit_m_simsiam", "bit_m_finetuned") in compared_pairs(arms, "bit_m")
 
 
 @pytest.mark.parametrize("text", ["", "a", "-1", "1.5"])
