@@ -19,7 +19,7 @@ from bitkeras.data.batches import labelled_batches, naming_bad_images, num_steps
 from bitkeras.data.label_fractions import LABEL_UNITS, label_fraction_line, with_fewer_labels
 from bitkeras.data.split_files import save_split
 from bitkeras.errors import UserError
-from bitkeras.evaluation.probe import ProbeResult
+from bitkeras.evaluation.probe import ProbeResult, grid_edges
 from bitkeras.methods.finetuning import Best, Choosing, classifier_of, finetune
 from bitkeras.precision import precision_policy
 from bitkeras.runs import RunFolder
@@ -46,7 +46,7 @@ FLAGS.number("label_fraction", 1.0, "Share of the labels to train on, of each cl
 FLAGS.choice("label_unit", "image", LABEL_UNITS, "What --label_fraction draws: images, or lesions with all photos.")
 FLAGS.integer("epochs", 60, "Passes over the labelled training part, for each rate.", at_least=1)
 FLAGS.integer("batch_size", 64, "Images a step; with fewer labels, all of them.", at_least=2)
-FLAGS.text("lr_grid", "0.01,0.03,0.1", "Peak rates per 256 images, with commas; the best on validation is taken.")
+FLAGS.text("lr_grid", "0.003,0.01,0.03,0.1", "Peak rates per 256 images, with commas; the best on validation is taken.")
 FLAGS.number("weight_decay", 5e-4, "Added to the gradient of every weight, as PyTorch's SGD does.")
 FLAGS.number("min_crop_area", 0.5, "Smallest share of an image that a crop covers.", at_least=0.01, at_most=1.0)
 FLAGS.switch("balanced", False, "Weight classes by inverse frequency.")
@@ -111,16 +111,20 @@ def finetune_run(
         started = time.perf_counter()
         tried = {rate: train(run, scores, options, rate) for rate in rates}
         rate = max(tried, key=lambda rate: tried[rate].score)
+        edges = grid_edges([(each, 0.0) for each in tried], np.array([each.score for each in tried.values()]))
+        for edge in edges:
+            say(f"  {edge}; a longer grid may do better")
         best = tried[rate]
         seconds = time.perf_counter() - started
         encoder = tf.keras.models.load_model(run.encoder_path)
         encoder.set_weights(best.weights)
         save_encoder(results.encoder_path, config, encoder)
-        row_name = f"{title(config)}, fine-tuned"
+        row_name = title(config, fine_tuned=True)
         features = scores.features(encoder)
-        result = calibrated(scores, features, as_probe(best, rate, options))
+        result = calibrated(scores, features, as_probe(best, rate, options, edges))
         rows = [scores.row(row_name, features, result)]
     facts = {"Best rate": rate, "Best epoch": best.epoch, "Seconds of training": round(seconds, 1)}
+    facts |= {"Edge of the grid": "; ".join(edges)} if edges else {}
     if split is not whole:
         facts["Labels"] = f"--label_fraction={options['label_fraction']:g}: {label_fraction_line(whole, split, source)}"
     found = Found(row_name, features, result, rows, [], leakage, facts)
@@ -168,7 +172,7 @@ def train(run: RunFolder, scores: EncoderScores, options: dict, rate: float) -> 
         )
 
 
-def as_probe(best: Best, rate: float, options: dict) -> ProbeResult:
+def as_probe(best: Best, rate: float, options: dict, edges: tuple[str, ...]) -> ProbeResult:
     """The head as the classifier of one trial."""
     return ProbeResult(
         kernels=best.kernel[np.newaxis],
@@ -178,7 +182,7 @@ def as_probe(best: Best, rate: float, options: dict) -> ProbeResult:
         best_epochs=np.array([best.epoch]),
         lr=rate,
         weight_decay=options["weight_decay"],
-        grid_edges=(),
+        grid_edges=edges,
         val_history=np.array([best.history]),
     )
 

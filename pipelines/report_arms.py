@@ -12,13 +12,16 @@ from bitkeras.runs import RunFolder
 METRICS = ("balanced_accuracy", "macro_f1", "accuracy", "roc_auc", "pr_auc", "knn_balanced_accuracy")
 
 
-def title(config: Mapping) -> str:
-    """What the encoder of a run is."""
+def title(config: Mapping, *, fine_tuned: bool = False) -> str:
+    """What the encoder of a run is, or with `fine_tuned` what `bitkeras finetune` makes of it."""
     weights = config["weights"]
     start = "random weights" if weights == "none" else weights if "://" in weights else Path(weights).name
     if config["epochs"] == 0:
+        if fine_tuned:
+            return f"{start}, fine-tuned"
         return f"{start}, frozen" if config["norm"] == "group" else f"{start}, not trained on"
-    return f"{config['method']} from {start}, {config['epochs']} epoch{'s' if config['epochs'] > 1 else ''}"
+    trained = f"{config['method']} from {start}, {config['epochs']} epoch{'s' if config['epochs'] > 1 else ''}"
+    return f"{trained}, fine-tuned" if fine_tuned else trained
 
 
 def arm_of_run(run: RunFolder, *, probe_options: Mapping) -> dict:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -135,7 +135,7 @@ def train_linear_probe(
         best_epochs=history[:, best].argmax(axis=1) + 1,
         lr=lr,
         weight_decay=weight_decay,
-        grid_edges=tuple(_edges(grid, scores)),
+        grid_edges=grid_edges(grid, scores),
         val_history=history[:, best],
     )
 
@@ -147,15 +147,22 @@ def _standardisation(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean, np.where(varies, 1 / np.where(varies, std, 1), 0.0)
 
 
-def _edges(grid: list[tuple[float, float]], scores: np.ndarray) -> Iterator[str]:
-    """The sentences of `ProbeResult.grid_edges`; `scores` are those of the pairs in `grid`."""
+def grid_edges(grid: Sequence[tuple[float, float]], scores: np.ndarray) -> tuple[str, ...]:
+    """The sentences of `ProbeResult.grid_edges`.
+
+    Args:
+      grid: N pairs of a rate and a weight decay.
+      scores: [N], of each pair on validation.
+    """
+    edges = []
     for what, values in zip(("rate", "weight decay"), np.transpose(grid)):
         chosen = values[scores.argmax()]
         # Not where another value does as well: then nothing points beyond.
         if scores[values != chosen].max(initial=-np.inf) == scores.max() or (values == chosen).all():
             continue
         if chosen == values.max():
-            yield f"the best {what}, {chosen:g}, is the largest of the grid"
+            edges.append(f"the best {what}, {chosen:g}, is the largest of the grid")
         # Below no decay there is nothing.
         elif 0 < chosen == values.min():
-            yield f"the best {what}, {chosen:g}, is the smallest of the grid"
+            edges.append(f"the best {what}, {chosen:g}, is the smallest of the grid")
+    return tuple(edges)
