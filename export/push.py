@@ -79,16 +79,16 @@ def export_model(servable: Servable, folder: Path, *, images: Sequence[bytes]) -
       export.validation.ValidationError: the SavedModel does not answer as Keras does.
     """
     expected = validation.expected_answer(servable, images)
-    facts = write_model(servable, folder, images=images)
+    facts = write_model(servable, folder)
     validation.validate(folder, images=images, expected=expected)
     return facts
 
 
-def write_model(servable: Servable, folder: Path, *, images: Sequence[bytes]) -> dict:
+def write_model(servable: Servable, folder: Path) -> dict:
     """The SavedModel, and requests to warm a server up with; returns the keys of `FACTS`."""
     signatures = build_signatures(servable)
     tf.saved_model.save(servable, str(folder), signatures=signatures)
-    warmed_up = write_warmup(folder, signatures, images)
+    warmed_up = write_warmup(folder, signatures)
     return {
         "class_names": list(servable.class_names),
         "image_size": servable.image_size,

@@ -54,7 +54,7 @@ def make_versions(work_dir: Path, backbone: str, image_size: int) -> None:
         known = {"class_names": CLASS_NAMES, "image_size": image_size, "familiar": familiar}
         servable = Servable(encoder, kernel, np.zeros(len(CLASS_NAMES)), **known)
         folder = work_dir / "made" / str(version)
-        write_model(servable, folder, images=encoded)
+        write_model(servable, folder)
         serve = tf.saved_model.load(str(folder)).signatures["serving_default"]
         probabilities.append(serve(image_bytes=tf.constant(encoded))["probabilities"].numpy())
     np.savez(work_dir / "known.npz", probabilities=probabilities)

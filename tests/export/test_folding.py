@@ -173,7 +173,7 @@ def test_a_frozen_model_is_written_once_and_held_to_keras(precision, images, tmp
     servable = build_bit_servable(freeze=True, precision=precision)
     expected = expected_answer(servable, images[:3])
     assert expected.tolerance == {"float32": 1e-5, "bfloat16": 0.1}[precision]
-    write_model(servable, tmp_path / "1", images=images[:3])
+    write_model(servable, tmp_path / "1")
     answer = validate(tmp_path / "1", images=images[:3], expected=expected)
     assert not {"ReadVariableOp", "VarHandleOp"} & set(answer.report["ops"]["serving_default"])
     weights = sum(variable.numpy().nbytes for variable in servable.encoder.variables)

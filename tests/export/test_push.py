@@ -63,6 +63,12 @@ def test_the_manifest_tells_what_was_pushed(pushed):
     assert manifest["sha256"] == digests and "saved_model.pb" in digests
 
 
+def test_no_photograph_goes_with_the_model(pushed, images):
+    held = b"".join(path.read_bytes() for path in pushed.rglob("*") if path.is_file())
+    assert held.count(b"\xff\xd8\xff") >= 2  # the warm-up's own picture
+    assert not [index for index, image in enumerate(images) if image[len(image) // 2 :][:200] in held]
+
+
 def refuse(*_, **__):
     raise AssertionError("must not be reached")
 
@@ -121,16 +127,16 @@ def test_other_errors_of_the_system_pass_through(servable, images, tmp_path, mon
     assert os.listdir(tmp_path) == []
 
 
-def save_other_weights(servable, folder, write, images):
+def save_other_weights(servable, folder, write):
     kernel = servable.encoder.layers[1].kernel
     kernel.assign_add(tf.fill(kernel.shape, 0.01))
-    facts = write(servable, folder, images=images)
+    facts = write(servable, folder)
     kernel.assign_sub(tf.fill(kernel.shape, 0.01))
     return facts
 
 
-def damage_the_file(servable, folder, write, images):
-    facts = write(servable, folder, images=images)
+def damage_the_file(servable, folder, write):
+    facts = write(servable, folder)
     path = folder / "variables" / "variables.data-00000-of-00001"
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 0xFF
@@ -148,9 +154,7 @@ def damage_the_file(servable, folder, write, images):
 )
 def test_wrong_weights_are_not_published(images, tmp_path, monkeypatch, fault, message):
     write = push_module.write_model
-    monkeypatch.setattr(
-        push_module, "write_model", lambda servable, folder, images: fault(servable, folder, write, images)
-    )
+    monkeypatch.setattr(push_module, "write_model", lambda servable, folder: fault(servable, folder, write))
     with pytest.raises(validation.ValidationError, match=message):
         push(build_servable(), push_dir=tmp_path, images=images)
     assert os.listdir(tmp_path) == []

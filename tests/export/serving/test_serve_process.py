@@ -318,7 +318,7 @@ def test_versions_change_under_load_without_a_failed_or_wrong_answer(serving, im
     other = build_servable()
     other.head_bias.assign(-3 * other.head_bias)
     staged = serving.push_dir / ".tmp-2"
-    write_model(other, staged, images=images)
+    write_model(other, staged)
     wanted = {1: loaded, 2: tf.saved_model.load(str(staged))}
     wanted = {
         version: model.signatures["serving_default"](image_bytes=tf.constant(images[:1]))["probabilities"].numpy()
