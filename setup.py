@@ -44,6 +44,7 @@ setup(
         "pipelines": ["presets/*.flags"],
         "bitkeras.backbones": ["models/*"],
         "bitkeras.evaluation": ["page/*"],
+        "export": ["demo/**/*"],
     },
     install_requires=[
         "tensorflow==2.15.1",

@@ -15,6 +15,7 @@ from bitkeras.errors import Interrupted, UserError
 
 COMMANDS = {
     "quickstart": "Draw phantom images and run the whole road on them: study, push, predict.",
+    "demo": "Publish the model that comes along, to try predict, serve and inspect.",
     "study": "Compare BiT, SimSiam and both: all runs, seeds, probes and figures, and one report.",
     "finetune": "Train a whole network on the labels, the supervised rival of a probe.",
     "upstream": "Train a BiT network by its own supervised recipe on labelled images.",

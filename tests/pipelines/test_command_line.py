@@ -8,6 +8,7 @@ from pipelines import (
     benchmark,
     cli,
     compare,
+    demo,
     embed,
     finetune,
     ingest,
@@ -43,6 +44,7 @@ MODULES = {
     "ingest": ingest,
     "embed": embed,
     "quickstart": quickstart,
+    "demo": demo,
     "study": study,
 }
 BAD_FLAGS = {
