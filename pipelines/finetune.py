@@ -3,11 +3,14 @@
 The network of RUN_DIR (of `bitkeras pretrain --epochs=0` a BiT network as it is, or random weights) and a linear head
 are trained on the part probe_train of the run's split, with random crops and flips; rate and epoch are chosen by
 balanced accuracy on probe_val, and the test part is scored once. RUN_DIR/NAME gets what a probe leaves there, and
-encoder.keras, so `bitkeras compare RUN_DIR:NAME ...` and `bitkeras push --name=NAME` take it as one.
+encoder.keras, so `bitkeras compare RUN_DIR:NAME ...` and `bitkeras push --name=NAME` take it as one. Stopped or killed,
+the same command goes on after the last rate that was tried to its end.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import shutil
 import time
 from pathlib import Path
 
@@ -20,7 +23,7 @@ from bitkeras.data.label_fractions import LABEL_UNITS, label_fraction_line, with
 from bitkeras.data.split_files import save_split
 from bitkeras.errors import UserError
 from bitkeras.evaluation.probe import ProbeResult, grid_edges
-from bitkeras.methods.finetuning import Best, Choosing, classifier_of, finetune
+from bitkeras.methods.finetuning import Best, Choosing, classifier_of, finetune, load_best, save_best
 from bitkeras.precision import precision_policy
 from bitkeras.runs import RunFolder
 from bitkeras.schedules import scaled_lr, warmup_cosine
@@ -56,6 +59,7 @@ FLAGS.choice("precision", "auto", runtime.PRECISIONS, "auto: a mixed one where t
 FLAGS.switch("find_duplicates", True, "Look for near-duplicates of the test images, unless pre-training already has.")
 FLAGS.integer("seed", 0, "Of order, crops, labels that are left, bootstrap and t-SNE.", at_least=0)
 
+TRIED = "tried_rates"
 # What is recorded beside the flags, for those who read folders of probes.
 AS_PROBES = {"command": "finetune", "dataset": AS_PRETRAINED}
 
@@ -108,14 +112,12 @@ def finetune_run(
     with naming_bad_images(source):
         leakage = audit_probe(run, source, split, as_pretrained=True, own_images=True, duplicates=find_duplicates)
         run.write_json(results.path / RECORD, leakage)
-        started = time.perf_counter()
-        tried = {rate: train(run, scores, options, rate) for rate in rates}
+        tried = {rate: tried_once(run, scores, options, rate, results.path / TRIED) for rate in rates}
         rate = max(tried, key=lambda rate: tried[rate].score)
         edges = grid_edges([(each, 0.0) for each in tried], np.array([each.score for each in tried.values()]))
         for edge in edges:
             say(f"  {edge}; a longer grid may do better")
         best = tried[rate]
-        seconds = time.perf_counter() - started
         encoder = tf.keras.models.load_model(run.encoder_path)
         encoder.set_weights(best.weights)
         save_encoder(results.encoder_path, config, encoder)
@@ -123,12 +125,30 @@ def finetune_run(
         features = scores.features(encoder)
         result = calibrated(scores, features, as_probe(best, rate, options, edges))
         rows = [scores.row(row_name, features, result)]
-    facts = {"Best rate": rate, "Best epoch": best.epoch, "Seconds of training": round(seconds, 1)}
+    facts = {
+        "Best rate": rate,
+        "Best epoch": best.epoch,
+        "Seconds of training": round(sum(each.seconds for each in tried.values()), 1),
+    }
     facts |= {"Edge of the grid": "; ".join(edges)} if edges else {}
     if split is not whole:
         facts["Labels"] = f"--label_fraction={options['label_fraction']:g}: {label_fraction_line(whole, split, source)}"
     found = Found(row_name, features, result, rows, [], leakage, facts)
     conclude(run, name, options, scores, found, data_dir=data_dir)
+    shutil.rmtree(results.path / TRIED)
+
+
+def tried_once(run: RunFolder, scores: EncoderScores, options: dict, rate: float, folder: Path) -> Best:
+    """The best epoch of one rate: out of `folder`, where an earlier process has left it, or trained and left there."""
+    path = folder / f"rate_{rate!r}.npz"
+    if path.exists():
+        best = load_best(path)
+        say(f"rate {rate:g} was tried before: validation {best.score:.3f} in epoch {best.epoch}")
+        return best
+    started = time.perf_counter()
+    best = dataclasses.replace(train(run, scores, options, rate), seconds=time.perf_counter() - started)
+    save_best(best, path)
+    return best
 
 
 def train(run: RunFolder, scores: EncoderScores, options: dict, rate: float) -> Best:

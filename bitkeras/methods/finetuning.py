@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
 from bitkeras.evaluation.metrics import balanced_accuracy
+from bitkeras.files import written_atomically
 from bitkeras.methods.supervised import Supervised
+
+_ARRAYS = ("score", "epoch", "kernel", "bias", "history", "seconds")
 
 
 @dataclasses.dataclass
@@ -22,6 +26,7 @@ class Best:
       weights: of the encoder.
       kernel, bias: of the head, float32 [D, K] and [K].
       history: the score after each epoch.
+      seconds: that all epochs took.
     """
 
     score: float = -1.0
@@ -30,6 +35,28 @@ class Best:
     kernel: np.ndarray | None = None
     bias: np.ndarray | None = None
     history: list[float] = dataclasses.field(default_factory=list)
+    seconds: float = 0.0
+
+
+def save_best(best: Best, path: str | Path) -> None:
+    """Writes a .npz, whole or not at all."""
+    with written_atomically(path) as beside:
+        np.savez(beside, *best.weights, **{name: getattr(best, name) for name in _ARRAYS})
+
+
+def load_best(path: str | Path) -> Best:
+    """What `save_best` wrote."""
+    with np.load(path) as arrays:
+        weights = [arrays[f"arr_{index}"] for index in range(len(arrays.files) - len(_ARRAYS))]
+        return Best(
+            score=float(arrays["score"]),
+            epoch=int(arrays["epoch"]),
+            weights=weights,
+            kernel=arrays["kernel"],
+            bias=arrays["bias"],
+            history=arrays["history"].tolist(),
+            seconds=float(arrays["seconds"]),
+        )
 
 
 def classifier_of(encoder: tf.keras.Model, num_classes: int) -> tf.keras.Model:

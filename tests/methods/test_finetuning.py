@@ -1,9 +1,11 @@
 """Fine-tuning: it can learn by heart, starts where the encoder is, weights classes, and keeps the best epoch."""
 
+import dataclasses
+
 import numpy as np
 import tensorflow as tf
 
-from bitkeras.methods.finetuning import Choosing, classifier_of, finetune
+from bitkeras.methods.finetuning import Choosing, classifier_of, finetune, load_best, save_best
 from bitkeras.methods.supervised import Supervised
 
 K = 3
@@ -55,6 +57,18 @@ def test_few_images_are_learnt_by_heart():
     assert (logits.argmax(axis=1) == labels).all()
     assert len(best.history) == len(told) == 40 and best.epoch == 40 - best.history[::-1].index(1.0)
     assert [row[0] for row in told] == list(range(1, 41)) and told[-1][1] < told[0][1]
+
+
+def test_the_best_epoch_is_kept_on_disk_to_the_bit(tmp_path):
+    images, labels = made_images()
+    best, *_ = train(images, labels, num_epochs=12)
+    best.weights *= 3
+    save_best(dataclasses.replace(best, seconds=1.25), tmp_path / "rates" / "rate_0.1.npz")
+    again = load_best(tmp_path / "rates" / "rate_0.1.npz")
+    assert (again.score, again.epoch, again.seconds) == (best.score, best.epoch, 1.25)
+    assert again.history == best.history and len(again.weights) == len(best.weights) > 10
+    for mine, theirs in zip((*again.weights, again.kernel, again.bias), (*best.weights, best.kernel, best.bias)):
+        np.testing.assert_array_equal(mine, theirs)
 
 
 def test_the_whole_network_moves():

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -13,8 +14,10 @@ from bitkeras.data.batches import image_batches
 from bitkeras.data.split_files import load_split
 from bitkeras.evaluation.answers import load_answers
 from bitkeras.evaluation.features import encode
+from bitkeras.methods.finetuning import load_best
 from export.predict import predict_files
 from pipelines import cli
+from pipelines import finetune as command
 
 pytestmark = pytest.mark.slow
 SHORT = ("--epochs=12", "--batch_size=4", "--lr_grid=0.01,0.1", "--precision=float32")
@@ -79,6 +82,29 @@ def test_a_share_of_the_labels_and_a_network_with_batch_norm(road, tmp_path, cap
     assert any(isinstance(layer, tf.keras.layers.BatchNormalization) for layer in encoder.layers)
     cli.run("finetune", flags)
     assert "already finished" in capsys.readouterr().out
+
+
+def test_stopped_it_goes_on_with_the_next_rate(tuned, tmp_path, capsys, monkeypatch):
+    run_dir, train, trained = tmp_path / "run", command.train, []
+    shutil.copytree(tuned, run_dir, ignore=shutil.ignore_patterns("finetune", "probe"))
+    flags = [f"--run_dir={run_dir}", *SHORT]
+
+    def train_or_stop(run, scores, options, rate):
+        trained.append(rate)
+        if trained == [0.01, 0.1]:
+            raise KeyboardInterrupt
+        return train(run, scores, options, rate)
+
+    monkeypatch.setattr(command, "train", train_or_stop)
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["finetune", *flags])
+    assert stopped.value.code == 130 and not (run_dir / "finetune" / "report.md").exists()
+    kept = load_best(run_dir / "finetune" / "tried_rates" / "rate_0.01.npz")
+    capsys.readouterr()
+    cli.run("finetune", flags)
+    told = f"rate 0.01 was tried before: validation {kept.score:.3f} in epoch {kept.epoch}"
+    assert trained == [0.01, 0.1, 0.1] and told in capsys.readouterr().out and len(kept.history) == 12
+    assert (run_dir / "finetune" / "report.md").exists() and not (run_dir / "finetune" / "tried_rates").exists()
 
 
 @pytest.mark.parametrize(
