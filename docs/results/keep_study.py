@@ -67,11 +67,13 @@ def keep(study: Path, kept: Path = KEPT) -> None:
             shutil.copy(figure, figures)
     for step in json.loads((study / "plan.json").read_text())["steps"]:
         # The name of its folder ends in a key, so that arms of one name in two studies stand apart.
-        folder, trained = Path(step["folder"]), step["name"].split("/")[0]
-        start = next(at for at, part in enumerate(folder.parts) if part.startswith(f"{trained}-"))
+        folder = Path(step["folder"])
+        if not folder.is_dir():
+            raise SystemExit(f"There is no {folder}; start this where `bitkeras study` was started.")
+        below = folder.parts[len(folder.parts) - folder.parts[::-1].index("steps") :]
         for path in (folder / name for name in OF_A_STEP):
             if path.exists():
-                copy(path, kept.joinpath("runs", *folder.parts[start:]))
+                copy(path, kept.joinpath("runs", *below))
 
 
 if __name__ == "__main__":
