@@ -76,9 +76,10 @@ class ExportedModel:
             times.append(time.perf_counter() - started)
         return 1000 * float(np.median(times))
 
-    def size_mb(self) -> float:
-        """Of all its files, MB (10^6 bytes)."""
-        return sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file()) / 1e6
-
     def _ask(self, images: Sequence[bytes]) -> dict[str, tf.Tensor]:
         return self._serve(image_bytes=tf.constant(images))
+
+
+def size_mb(folder: Path) -> float:
+    """Of all files of an exported model, MB (10^6 bytes)."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6

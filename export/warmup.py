@@ -33,22 +33,22 @@ def write_warmup(folder: Path, signatures: dict) -> bool:
     except ImportError:
         return False
     (folder / WARMUP).parent.mkdir(exist_ok=True)
+    picture = _picture()
     with tf.io.TFRecordWriter(str(folder / WARMUP)) as writer:
         for name, signature in signatures.items():
             (spec,) = signature.structured_input_signature[0]
             for size in _BATCH_SIZES:
                 request = predict_pb2.PredictRequest()
                 request.model_spec.signature_name = name
-                request.inputs[spec.name].CopyFrom(tf.make_tensor_proto(_rows(spec, size)))
+                request.inputs[spec.name].CopyFrom(tf.make_tensor_proto(_rows(spec, size, picture)))
                 log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
                 writer.write(log.SerializeToString())
     return True
 
 
-def _rows(spec: tf.TensorSpec, size: int):
+def _rows(spec: tf.TensorSpec, size: int, picture: bytes):
     if spec.dtype != tf.string:
         return np.zeros([size, *spec.shape[1:]], spec.dtype.as_numpy_dtype)
-    picture = _picture()
     return [example(picture) if spec.name == "examples" else picture] * size
 
 

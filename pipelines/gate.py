@@ -17,7 +17,7 @@ from bitkeras.evaluation.answers import Answers
 from bitkeras.evaluation.card import clinical_card
 from bitkeras.evaluation.comparison import paired_differences
 from export.decoding import READABLE
-from export.evaluate import ExportedModel
+from export.evaluate import ExportedModel, size_mb
 from export.gate import Verdict, judge_difference, judge_floors, judge_limit, parse_floors
 from export.push import MANIFEST
 from export.serving.errors import RequestError
@@ -103,7 +103,7 @@ def judge_limits(model: ExportedModel, image: bytes, gate: Gate) -> list[Verdict
         latency = model.latency_ms(image)
         verdicts.append(judge_limit("latency of one image", latency, "ms", gate.max_latency_ms))
     if gate.max_mb is not None:
-        verdicts.append(judge_limit("size", model.size_mb(), "MB", gate.max_mb))
+        verdicts.append(judge_limit("size", size_mb(model.folder), "MB", gate.max_mb))
     return verdicts
 
 

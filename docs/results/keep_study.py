@@ -65,15 +65,16 @@ def keep(study: Path, kept: Path = KEPT) -> None:
     for figure in sorted((study / "figures").glob("*.png")):
         if figure.stem != WITH_PHOTOGRAPHS:
             shutil.copy(figure, figures)
-    for step in json.loads((study / "plan.json").read_text())["steps"]:
+    steps = json.loads((study / "plan.json").read_text())["steps"]
+    folders = {step["name"]: Path(step["folder"]) for step in steps}
+    for name, folder in folders.items():
         # The name of its folder ends in a key, so that arms of one name in two studies stand apart.
-        folder = Path(step["folder"])
         if not folder.is_dir():
             raise SystemExit(f"There is no {folder}; start this where `bitkeras study` was started.")
-        below = folder.parts[len(folder.parts) - folder.parts[::-1].index("steps") :]
-        for path in (folder / name for name in OF_A_STEP):
+        below = folder.relative_to(folders[name.split("/")[0]].parent)
+        for path in (folder / file for file in OF_A_STEP):
             if path.exists():
-                copy(path, kept.joinpath("runs", *below))
+                copy(path, kept / "runs" / below)
 
 
 if __name__ == "__main__":

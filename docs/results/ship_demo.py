@@ -14,6 +14,7 @@ from pathlib import Path
 
 from keep_study import shortened
 
+from export.evaluate import size_mb
 from export.inspection import require_whole
 from export.push import MODEL_CARD, seal
 from pipelines.demo import DEMO
@@ -37,7 +38,7 @@ def ship(version: Path, demo: Path = DEMO) -> None:
       SystemExit: it is larger than a package should carry.
     """
     manifest = require_whole(version)
-    size = sum(path.stat().st_size for path in version.rglob("*") if path.is_file()) / 1e6
+    size = size_mb(version)
     if size > MAX_MB:
         raise SystemExit(f"{version} has {size:.1f} MB, and the package takes {MAX_MB}.")
     shutil.rmtree(demo, ignore_errors=True)
