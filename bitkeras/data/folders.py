@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bitkeras.data.ham10000 import HAM10000_CLASSES, find_ham10000_tables
 from bitkeras.data.source import IMAGE_ENDINGS, ImageSource, find_images, require_folder
 from bitkeras.errors import UserError
 
@@ -16,6 +17,12 @@ def read_image_folder(data_dir: str | Path) -> ImageSource:
     """`data_dir/<class>/**/*.jpg`: the sub-folders are the classes, sorted by name; ids are the relative paths."""
     folder = require_folder(data_dir)
     by_class = class_images(folder)
+    tables = find_ham10000_tables(sorted(path for path in folder.iterdir() if path.is_file()))
+    if tables and not {name.lower() for name in by_class} & set(HAM10000_CLASSES):
+        raise UserError(
+            f"The sub-folders of {folder} ({', '.join(by_class)}) are no classes: those are in {tables[0].name} beside "
+            "them; read both with --dataset=ham10000."
+        )
     if all(name.lower() in _PART_NAMES for name in by_class):
         raise UserError(
             f"The sub-folders of {folder} are parts ({', '.join(by_class)}), not classes; pass one of them."

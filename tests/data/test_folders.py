@@ -45,6 +45,21 @@ def test_class_folders(pets):
     assert source.read(1) == png(2)
 
 
+def test_the_parts_of_a_release_are_no_classes(tmp_path):
+    put(tmp_path / "HAM10000_images_part_1" / "a.jpg", jpeg(1))
+    put(tmp_path / "HAM10000_images_part_2" / "b.jpg", jpeg(2))
+    put(tmp_path / "HAM10000_metadata.csv", b"lesion_id,image_id,dx")
+    with pytest.raises(UserError, match=r"part_2\) are no classes.*HAM10000_metadata.csv.*--dataset=ham10000"):
+        read_image_folder(tmp_path)
+
+
+def test_photographs_sorted_by_diagnosis_may_keep_the_table_beside_them(tmp_path):
+    put(tmp_path / "mel" / "a.jpg", jpeg(1))
+    put(tmp_path / "NV" / "b.jpg", jpeg(2))
+    put(tmp_path / "HAM10000_metadata.csv", b"lesion_id,image_id,dx")
+    assert read_image_folder(tmp_path).class_names == ("NV", "mel")
+
+
 def test_unlabelled_folder(pets):
     put(pets / "loose.jpg", jpeg(5))
     source = read_unlabelled_folder(pets)
