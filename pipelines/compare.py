@@ -108,8 +108,8 @@ def find_probes(arguments: Sequence[str]) -> list[tuple[RunFolder, str]]:
 
 
 def distinct_names(probes: Sequence[tuple[RunFolder, str]]) -> list[str]:
-    """What each encoder is called: what it is, and as much of its place as tells it from the others."""
-    titles = [title(run.config()) for run, _ in probes]
+    """What each encoder is called: what it is or was fine-tuned from, and as much of its place as is needed."""
+    titles = [title(run.config(), fine_tuned=_is_fine_tuned(run, name)) for run, name in probes]
     forms = (
         titles,
         [f"{told} ({run.path.name})" for told, (run, _) in zip(titles, probes)],
@@ -117,6 +117,10 @@ def distinct_names(probes: Sequence[tuple[RunFolder, str]]) -> list[str]:
         [f"{told} ({run.path}:{name})" for told, (run, name) in zip(titles, probes)],
     )
     return next(names for names in forms if len(set(names)) == len(names))
+
+
+def _is_fine_tuned(run: RunFolder, name: str) -> bool:
+    return RunFolder(run.path / name).config().get("command") == "finetune"
 
 
 def compared_pairs(ranked: Sequence[str]) -> list[tuple[str, str]]:

@@ -123,19 +123,23 @@ def test_a_probe_of_an_earlier_version_has_no_answers(road, tmp_path):
         compare(tmp_path / "report", road.run_dir, tmp_path / "old")
 
 
-def made_run(folder, *, probe="probe", rows=(), **config) -> tuple[RunFolder, str]:
+def made_run(folder, *, probe="probe", rows=(), command="probe", **config) -> tuple[RunFolder, str]:
     run = RunFolder(folder)
     run.write_json(run.config_path, {"weights": "none", "epochs": 3, "norm": "batch", "method": "simsiam", **config})
     run.write_json(run.path / probe / "scores.json", list(rows))
+    run.write_json(run.path / probe / "config.json", {"command": command})
     return run, probe
 
 
 def test_names_tell_no_more_than_they_must(tmp_path):
     one, two = made_run(tmp_path / "x" / "one"), made_run(tmp_path / "x" / "two")
+    made_run(tmp_path / "x" / "one", probe="b")
+    tuned = made_run(tmp_path / "x" / "one", probe="finetune", command="finetune")
     byol = made_run(tmp_path / "x" / "three", method="byol")
     again = made_run(tmp_path / "y" / "one")
     what = "simsiam from random weights, 3 epochs"
     assert distinct_names([one, byol]) == [what, "byol from random weights, 3 epochs"]
+    assert distinct_names([one, tuned]) == [what, f"{what}, fine-tuned"]
     assert distinct_names([one, two]) == [f"{what} (one)", f"{what} (two)"]
     assert distinct_names([one, (one[0], "b")]) == [f"{what} (one:probe)", f"{what} (one:b)"]
     assert distinct_names([one, again]) == [f"{what} ({tmp_path}/x/one:probe)", f"{what} ({tmp_path}/y/one:probe)"]

@@ -56,7 +56,8 @@ def test_the_head_answers_on_the_features_of_the_new_encoder(tuned, phantoms):
 def test_it_is_compared_and_pushed_as_a_probe_is(tuned, phantoms, tmp_path, capsys):
     cli.run("probe", [f"--run_dir={tuned}", "--epochs=5", "--nobaselines"])
     cli.run("compare", [f"--output_dir={tmp_path / 'compared'}", f"{tuned}:finetune", str(tuned)])
-    assert (tmp_path / "compared" / "report.html").exists()
+    told = json.loads((tmp_path / "compared" / "report.json").read_text())["arms"][:2]
+    assert [arm["name"] for arm in told] == ["random weights, fine-tuned", "random weights, frozen"]
     cli.run(
         "push", [f"--run_dir={tuned}", "--name=finetune", f"--push_dir={tmp_path / 'served'}", "--noinfra_validate"]
     )
