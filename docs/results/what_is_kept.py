@@ -1,10 +1,10 @@
 """How much of the colour, size and contrast of a lesion a linear map reads off frozen features.
 
-    python docs/results/what_is_kept.py --data_dir=HAM10000 --output=what_is_kept.json RUN_DIR ENCODER ...
+    python docs/results/what_is_kept.py --data_dir=HAM10000 --output=what_is_kept.json RUN_DIR [ENCODER ...]
 
-Each RUN_DIR is one of `bitkeras pretrain`, or ENCODER a file in its snapshots/; all have the same split. A ridge
-regression, its penalty chosen by leaving one out, is fitted on the images of probe_train and probe_val. Printed is R2
-on the test images: 1 for a perfect reading, 0 for the mean of the training images.
+RUN_DIR is a run of `bitkeras pretrain`, and the first encoder; ENCODER is another run, a file in its snapshots/ or a
+pushed version. A ridge regression, its penalty chosen by leaving one out, is fitted on the images of probe_train and
+probe_val. Printed is R2 on the test images: 1 for a perfect reading, 0 for the mean of the training images.
 """
 
 from __future__ import annotations
@@ -15,19 +15,14 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
+from encoded import Photographs, features_of, standardised
 from sklearn.linear_model import RidgeCV
 from sklearn.metrics import r2_score
 
-import bitkeras.backbones  # noqa: F401  its layers are in the files of encoders
-from bitkeras.data import read_source
-from bitkeras.data.batches import image_batches
-from bitkeras.data.split_files import load_split
-from bitkeras.evaluation.features import encode
 from bitkeras.runs import RunFolder
 
-FITTED_ON, BATCH_SIZE = ("probe_train", "probe_val"), 128
-PENALTIES, CLIP = np.logspace(-1, 5, 13), 10
+ASKED = {"fit": ("probe_train", "probe_val"), "test": ("test",)}
+PENALTIES = np.logspace(-1, 5, 13)
 
 
 def traits(images: np.ndarray) -> dict[str, np.ndarray]:
@@ -73,10 +68,7 @@ def readable(features: dict[str, np.ndarray], wanted: dict[str, dict[str, np.nda
       features: part -> [N, D], of "fit" and "test".
       wanted: part -> trait -> [N, K].
     """
-    mean, std = features["fit"].mean(axis=0), features["fit"].std(axis=0)
-    # What is all but constant on the fitted images says nothing, and a rare far-off value must not rule the line.
-    is_alive = std > 1e-3 * std.max()
-    fit, test = (np.clip(((features[part] - mean) / std)[:, is_alive], -CLIP, CLIP) for part in ("fit", "test"))
+    fit, test = standardised(features["fit"], features["test"])
     scores = {}
     for trait in wanted["fit"]:
         model = RidgeCV(PENALTIES, alpha_per_target=True).fit(fit, wanted["fit"][trait])
@@ -89,30 +81,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data_dir", required=True)
     parser.add_argument("--output", required=True, type=Path)
-    parser.add_argument("encoders", nargs="+", type=Path)
+    parser.add_argument("run", type=Path, metavar="RUN_DIR", help="of `bitkeras pretrain`; its images are asked about")
+    parser.add_argument("encoders", nargs="*", type=Path, metavar="ENCODER")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore", category=UserWarning)
-    np.seterr(divide="ignore", invalid="ignore")
-    rows, wanted = [], {}
-    for path in arguments.encoders:
-        run = RunFolder(path if path.is_dir() else path.parents[1])
-        config = run.config()
-        source = read_source(config["dataset"], arguments.data_dir)
-        split = load_split(run.split_path, source)
-        indices = {
-            "fit": np.concatenate([split.indices(part) for part in FITTED_ON]),
-            "test": split.indices("test"),
-        }
-        batches = {
-            part: image_batches(source, chosen, image_size=config["image_size"], batch_size=BATCH_SIZE)
-            for part, chosen in indices.items()
-        }
-        if not wanted:
-            wanted = {part: traits(np.concatenate(list(batches[part].as_numpy_iterator()))) for part in batches}
-        encoder = tf.keras.models.load_model(run.encoder_path if path.is_dir() else path, compile=False)
-        scores = readable({part: encode(encoder, batches[part]) for part in batches}, wanted)
-        rows.append({"encoder": "/".join(path.parts[path.parts.index(run.path.name) :]), "r2": scores})
-        print(rows[-1]["encoder"], *(f"{trait} {score:.2f}" for trait, score in scores.items()), sep="  ", flush=True)
+    photographs = Photographs.of(RunFolder(arguments.run), arguments.data_dir)
+    wanted = {
+        name: traits(np.concatenate(list(photographs.batches(parts).as_numpy_iterator())))
+        for name, parts in ASKED.items()
+    }
+    rows = []
+    for name, features in features_of([arguments.run, *arguments.encoders], photographs, list(ASKED.values())):
+        scores = readable(dict(zip(ASKED, features)), wanted)
+        rows.append({"encoder": name, "r2": scores})
+        print(name, *(f"{trait} {score:.2f}" for trait, score in scores.items()), sep="  ", flush=True)
         arguments.output.write_text(json.dumps(rows, indent=2) + "\n")
 
 

@@ -1,0 +1,94 @@
+"""Paired differences of encoders that stand in different studies, from the answers that keep_study.py kept.
+
+    python docs/results/paired.py > docs/results/study/paired.md
+
+All of these studies have one split, so that their encoders answered on the same test images. Of an encoder with several
+pre-training seeds the seeds are drawn anew with the lesions.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator
+
+from keep_study import KEPT, RUNS
+
+from bitkeras.evaluation.answers import Answers, load_answers, pooled
+from bitkeras.evaluation.comparison import paired_differences
+
+METRICS = {"balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1", "roc_auc": "ROC AUC"}
+# What it is -> its study, and what the folders of its runs begin with.
+STARTS = {
+    "BiT-M, frozen": ("main", "bit_m-"),
+    "BiT-M, kept in the swap, calibrated": ("main", "bit_m_swapped-"),
+    "BiT-M, the paper's swap, calibrated": ("swap", "paper_swap-"),
+}
+TRAINED = {
+    "BiT-M + SimSiam, rate 0.03": ("paper_rate", "bit_m_simsiam-"),
+    "BiT-M + SimSiam": ("main", "bit_m_simsiam-"),
+    "BiT-M + SimSiam, statistics of BN taken anew": ("bn_calibrated", "bit_m_simsiam-"),
+    "BiT-M + SimSiam on pairs of a lesion": ("beyond", "bit_m_simsiam_lesion_pairs-"),
+    "BiT-M + SimSiam, EMA": ("beyond", "bit_m_ema-"),
+    "BiT-M + SimSiam, dermatoscopy views": ("views", "bit_m_simsiam_dermatoscopy_views-"),
+    "BiT-M, kept in the swap, + SimSiam": ("swap", "bit_m_preserved_simsiam-"),
+    "BiT-M, kept in the swap, + SimSiam, dermatoscopy views": ("beyond", "bit_m_derm_preserved-"),
+    "BiT-M + SimSiam, 96 px": ("larger", "bit_m_simsiam-"),
+    "BiT-M + SimSiam, 400 epochs": ("long", "bit_m_simsiam-"),
+    "SimSiam from random weights": ("main", "simsiam-"),
+    "SimSiam from random weights, 400 epochs": ("long", "simsiam-"),
+    "BiT-M, fine-tuned": ("finetuned", "bit_m-"),
+    "random weights, fine-tuned": ("finetuned", "scratch_finetuned-"),
+}
+
+
+def kept_answers(study: str, prefix: str, *, split: str | None = None) -> Answers | None:
+    """The answers of an encoder's runs with all labels; None: the study was not kept.
+
+    Args:
+      study: a folder of docs/results/study.
+      prefix: of the folders of its runs.
+      split: what --other_split of the study was; None: on its own split.
+    """
+    report = KEPT / study / "report.json"
+    if not report.exists():
+        return None
+    commands = json.loads(report.read_text())["commands"]
+    folders = [folder for folder in probed(commands, split) if folder.startswith(prefix)]
+    return pooled([load_answers(RUNS / folder / "predictions.npz") for folder in folders], folders)
+
+
+def probed(commands: list[str], split: str | None) -> Iterator[str]:
+    """RUN/NAME of each classifier that a study trained on all labels of `split`."""
+    for command in map(shlex.split, commands):
+        flags = dict(word[2:].partition("=")[::2] for word in command if word.startswith("--"))
+        if command[1] in ("probe", "finetune") and flags.get("label_fraction") == "1" and flags.get("split") == split:
+            yield f"{flags['run_dir'].rpartition('/')[2]}/{flags['name']}"
+
+
+def main() -> None:
+    """Prints, for each start, a table of what the trained encoders have more."""
+    answers = {name: kept_answers(*place) for name, place in {**STARTS, **TRAINED}.items()}
+    missing = [name for name, held in answers.items() if held is None]
+    held = {name: one for name, one in answers.items() if one is not None}
+    for start in (name for name in STARTS if name in held):
+        pairs = [(name, start) for name in held if name not in STARTS]
+        rows = iter(paired_differences(held, pairs, metrics=list(METRICS)))
+        print(f"| less {start} | seeds | {' | '.join(METRICS.values())} |\n|---|---|{'---|' * len(METRICS)}")
+        for name, _ in pairs:
+            cells = [told(next(rows)) for _ in METRICS]
+            print(f"| {name} | {len(set(held[name].run_of_trial))} | {' | '.join(cells)} |")
+        print()
+    if missing:
+        print(f"Not kept: {', '.join(missing)}.")
+
+
+def told(row: dict) -> str:
+    """A difference with its interval; bold where it is resolved."""
+    low, high = row["interval"]
+    text = f"{row['difference']:+.3f} [{low:+.3f}, {high:+.3f}]"
+    return f"**{text}**" if row["resolved"] else text
+
+
+if __name__ == "__main__":
+    main()
