@@ -6,9 +6,15 @@ import base64
 import json
 from collections.abc import Sequence
 
+import numpy as np
+
+from bitkeras.data import ImageSource
+from bitkeras.data.split_files import load_split
+from bitkeras.data.splits import PARTS
 from bitkeras.evaluation.answers import Answers, load_answers, pooled
-from bitkeras.evaluation.comparison import overall_scores, paired_differences, unpaired_differences
+from bitkeras.evaluation.comparison import overall_scores, paired_differences
 from bitkeras.evaluation.metrics import chance_level
+from bitkeras.evaluation.resplit import leakage_differences, unpaired_differences
 from bitkeras.runs import RunFolder
 from pipelines.clinical import ANSWERS, CARD
 from pipelines.leakage import RECORD as LEAKAGE
@@ -22,6 +28,8 @@ from pipelines.study_look import MAPS, NEIGHBOURS
 from pipelines.study_plan import FULL, ArmRun, Plan
 
 RESPLIT_METRICS = ("balanced_accuracy", "macro_f1")
+# What a classifier is made of: PARTS without pre-training and test.
+LABELLED = PARTS[1:3]
 
 
 def gather(plan: Plan, done: set[str], *, title: str) -> dict:
@@ -49,7 +57,7 @@ def gather(plan: Plan, done: set[str], *, title: str) -> dict:
         "maps": _maps(plan, done),
         "neighbours": _neighbours(plan, done),
         "collapse": next(({"arms": [*pair]} for pair in COLLAPSE_PAIRS if set(pair) <= set(scores)), None),
-        "other_split": other_split(by_arm, done),
+        "other_split": other_split(by_arm, done, plan.source),
         **about_data(plan, runs),
     }
     return {name: value for name, value in found.items() if value not in (None, [])}
@@ -78,11 +86,12 @@ def label_efficiency(by_arm: dict[str, list[ArmRun]], done: set[str], full: dict
     return found
 
 
-def other_split(by_arm: dict[str, list[ArmRun]], done: set[str]) -> dict | None:
+def other_split(by_arm: dict[str, list[ArmRun]], done: set[str], source: ImageSource) -> dict | None:
     """The same encoders in the parts of --other_split: own and other (titles), leakage (lines), and rows.
 
-    A row has arm, metric, own and other (scores), and as `unpaired_differences` the score in the other parts less that
-    in the run's own. None where nothing was probed twice.
+    A row has arm, metric, own and other (scores), as `unpaired_differences` the score in the other parts less that in
+    the run's own, and of_seen_lesions, the row of `leakage_differences` in the other parts (None where no lesions are
+    known). None where nothing was probed twice.
     """
     rows, audit = [], None
     for arm, runs in by_arm.items():
@@ -92,11 +101,25 @@ def other_split(by_arm: dict[str, list[ArmRun]], done: set[str]) -> dict | None:
         probed = [run.resplit for run in both]
         other = pooled([load_answers(step.folder / ANSWERS) for step in probed], [step.name for step in probed])
         found = unpaired_differences(other, answers_of(both, FULL), metrics=RESPLIT_METRICS)
-        rows += [{"arm": arm, "other": row.pop("a"), "own": row.pop("b"), **row} for row in found]
+        owed = owed_to_leakage(other, RunFolder(probed[0].folder), source)
+        rows += [
+            {"arm": arm, "other": row.pop("a"), "own": row.pop("b"), **row, "of_seen_lesions": owed.get(row["metric"])}
+            for row in found
+        ]
         if audit is None:
             titles = [_split_of(both[0], step) for step in (both[0].probes[FULL], both[0].resplit)]
             audit = json.loads((both[0].resplit.folder / LEAKAGE).read_text())
     return {"own": titles[0], "other": titles[1], "leakage": audit_lines(audit), "rows": rows} if rows else None
+
+
+def owed_to_leakage(answers: Answers, probe: RunFolder, source: ImageSource) -> dict[str, dict]:
+    """Metric -> what the probe owes to test lesions that its own labelled parts show too."""
+    if answers.groups is None:
+        return {}
+    split = load_split(probe.split_path, source)
+    shown = np.concatenate([source.groups[split.indices(part)] for part in LABELLED])
+    rows = leakage_differences(answers, np.isin(answers.groups, shown), metrics=RESPLIT_METRICS)
+    return {row["metric"]: row for row in rows}
 
 
 def _split_of(run: ArmRun, probe: Step) -> str:

@@ -147,50 +147,15 @@ def paired_differences(
     return [_difference(sampled, places, pair, metric, level=level, seed=seed) for pair in pairs for metric in metrics]
 
 
-def unpaired_differences(
-    a: Answers,
-    b: Answers,
-    *,
-    metrics: Sequence[str] = OVERALL_METRICS,
-    num_samples: int = NUM_SAMPLES,
-    level: float = LEVEL,
-    seed: int = 0,
-) -> list[dict]:
-    """Score on one test part less that on another, of the same encoder with a classifier for each.
-
-    The lesions of the two parts are drawn anew independently. Of several runs the same ones are drawn for both parts,
-    since the runs are the same: what differs between training seeds does not blur what differs between parts.
-
-    Args:
-      a, b: answers of the same runs, in the same order, on the two parts.
-      metrics: of `OVERALL_METRICS`.
-      num_samples, level, seed: of the bootstrap.
-
-    Returns:
-      Rows with metric, a and b (scores), and difference, interval, resolved and verdict as of `paired_differences`.
-    """
-    sampled = []
-    for place, held in enumerate((a, b)):
-        resamples = Resamples.of(len(held.labels), held.groups, num_samples=num_samples, seed=[seed, place])
-        sampled.append(sample_scores(held, resamples, metrics=metrics))
-    rows = []
-    for metric in metrics:
-        scores = [by_metric[metric] for by_metric in sampled]
-        told = dict(zip("ab", (score.score(level=level, seed=seed) for score in scores)))
-        samples = [score.resampled(seed) for score in scores]
-        rows.append({"metric": metric, **told, **_compared(scores, samples, level=level)})
-    return rows
-
-
 def _difference(sampled, places, pair, metric, *, level, seed) -> dict:
     scores = [sampled[name][metric] for name in pair]
     # Draws of runs that belong to the name: a with b is then the mirror of b with a.
     samples = [score.resampled(seed + places[name]) for name, score in zip(pair, scores)]
-    return {**{"a": pair[0], "b": pair[1], "metric": metric}, **_compared(scores, samples, level=level)}
+    return {**{"a": pair[0], "b": pair[1], "metric": metric}, **difference_of(scores, samples, level=level)}
 
 
-def _compared(scores: Sequence[SampledScore], samples: Sequence[np.ndarray], *, level: float) -> dict:
-    """Difference, interval, resolved and verdict of two scores and their resamples."""
+def difference_of(scores: Sequence[SampledScore], samples: Sequence[np.ndarray], *, level: float) -> dict:
+    """Difference, interval, resolved and verdict of two scores and their resamples, [S] each."""
     difference = float(mean_defined(scores[0].by_run()) - mean_defined(scores[1].by_run()))
     interval = percentile_interval(samples[0] - samples[1], level=level)
     resolved = interval is not None and not interval[0] <= 0 <= interval[1]

@@ -34,10 +34,11 @@ def write_report(folder: str | Path, content: Mapping) -> Path:
       folder: made if it is not there; its folder `figures` gets SVG and PNG files.
       content: title and arms; and where they are known kind ("probe", "comparison" or "study"), differences (as
         `comparison.paired_differences`), epochs_to_target, label_efficiency, maps, neighbours, collapse (arms: ids of
-        two to set side by side), other_split (own, other, leakage and rows of arm, metric, own, other and what
-        `comparison.unpaired_differences` tells), chance_level, data, split, num_test_images, num_test_lesions,
-        leakage_share (fraction of test images with a sister photo in a part that the models are made of; None: nothing
-        is known), leakage (lines), facts (name -> value), commands (shell lines that make it again), commit.
+        two to set side by side), other_split (own, other, leakage and rows of arm, metric, own, other, what
+        `resplit.unpaired_differences` tells, and of_seen_lesions, None or a row of `resplit.leakage_differences`),
+        chance_level, data, split, num_test_images, num_test_lesions, leakage_share (fraction of test images with a
+        sister photo in a part that the models are made of; None: nothing is known), leakage (lines), facts (name ->
+        value), commands (shell lines that make it again), commit.
         An arm has id, name, scores (metric -> score), and where they are known baseline (what an encoder has to beat),
         num_runs, card, curves (rows of metrics.jsonl, a list a seed), verdict (state, evidence, remedy), retention,
         flags, minutes.

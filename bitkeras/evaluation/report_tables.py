@@ -81,7 +81,7 @@ def difference_table(content: Mapping) -> Table | None:
             Cell(METRICS.get(row["metric"], row["metric"])),
             number_cell(row["difference"], "+.3f"),
             interval_cell(row, signed=True),
-            Cell(row["verdict"], float(row["resolved"]), mark="resolved" if row["resolved"] else "not-resolved"),
+            verdict_cell(row),
         )
         for row in found
     )
@@ -91,7 +91,7 @@ def difference_table(content: Mapping) -> Table | None:
 
 
 def split_table(content: Mapping) -> Table | None:
-    """The same encoders in two kinds of parts."""
+    """The same encoders in two kinds of parts, and how much of the other score is leakage."""
     found, names = content.get("other_split"), told_names(content)
     if not found:
         return None
@@ -102,17 +102,27 @@ def split_table(content: Mapping) -> Table | None:
             *(spread_cell(row[parts]) for parts in ("own", "other")),
             number_cell(row["difference"], "+.3f"),
             interval_cell(row, signed=True),
-            Cell(row["verdict"], float(row["resolved"]), mark="resolved" if row["resolved"] else "not-resolved"),
+            verdict_cell(row),
+            *_seen_cells(row.get("of_seen_lesions")),
         )
         for row in found["rows"]
     )
     headings = ("encoder", "score", "pre-trained so", "the other parts", "difference", "95 % interval", "verdict")
+    headings += ("without seen lesions", "leakage", "95 % interval")
     return Table(
         f"The same encoders, with classifiers trained and tested in the parts of pre-training ({found['own']}) and in "
-        f"others ({found['other']}). The lesions of the two test parts are resampled independently.",
+        f"others ({found['other']}). The lesions of the two test parts are resampled independently, and part of the "
+        "difference is the luck of which images they hold. Leakage is the score in the other parts less what it is "
+        "without the test images of lesions that the classifier was shown.",
         headings,
         rows,
     )
+
+
+def _seen_cells(row: Mapping | None) -> tuple[Cell, ...]:
+    if row is None:
+        return (Cell(""),) * 3
+    return spread_cell(row["unseen"]), number_cell(row["difference"], "+.3f"), interval_cell(row, signed=True)
 
 
 def epochs_table(content: Mapping) -> Table | None:
@@ -214,6 +224,11 @@ def interval_cell(score: Mapping, *, signed: bool = False, form: str = ".3f") ->
     low, high = score["interval"]
     form = f"+{form}" if signed else form
     return Cell(_with_minus(f"{low:{form}} to {high:{form}}"), (low + high) / 2)
+
+
+def verdict_cell(row: Mapping) -> Cell:
+    """Whether a difference is resolved, in words and in colour."""
+    return Cell(row["verdict"], float(row["resolved"]), mark="resolved" if row["resolved"] else "not-resolved")
 
 
 def number_cell(value: float | None, form: str) -> Cell:

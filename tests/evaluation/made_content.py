@@ -196,6 +196,10 @@ def made_content() -> dict:
                 {
                     **{"arm": arm, "metric": "balanced_accuracy", "own": score(0.51, 0.04), "other": score(0.57, 0.04)},
                     **{"difference": 0.06, "interval": [0.012, 0.109], "resolved": True, "verdict": "resolved"},
+                    "of_seen_lesions": {
+                        **{"metric": "balanced_accuracy", "unseen": score(0.553, 0.04), "difference": 0.017},
+                        **{"interval": [-0.004, 0.031], "resolved": False, "verdict": "not resolved on this test set"},
+                    },
                 }
                 for arm in ("bit_m", "bit_m_simsiam")
             ],

@@ -12,7 +12,6 @@ from bitkeras.evaluation.comparison import (
     RESOLVED,
     paired_differences,
     sample_scores,
-    unpaired_differences,
 )
 from bitkeras.evaluation.metrics import METRICS, bootstrap_difference
 
@@ -47,36 +46,6 @@ def test_a_clear_lead_is_resolved_and_a_copy_is_not():
         same = rows["good", "copy", metric]
         assert same["difference"] == 0 == same["interval"][0] == same["interval"][1]
         assert not same["resolved"] and same["verdict"] == NOT_RESOLVED
-
-
-def test_two_test_parts_are_drawn_anew_independently():
-    """Against lesions drawn one after the other and scikit-learn's score of each draw."""
-    from sklearn.metrics import accuracy_score
-
-    a, b = made_answers(240, skill=2.5, seed=1, trials=1), made_answers(400, skill=1.5, seed=2, trials=1)
-    rng, drawn = np.random.default_rng(5), []
-    for held in (a, b):
-        lesions, right = np.unique(held.groups), held.probabilities[0].argmax(1)
-        of = {lesion: np.flatnonzero(held.groups == lesion) for lesion in lesions}
-        sets = [np.concatenate([of[one] for one in rng.choice(lesions, len(lesions))]) for _ in range(600)]
-        drawn.append(np.array([accuracy_score(held.labels[images], right[images]) for images in sets]))
-    (row,) = unpaired_differences(a, b, metrics=["accuracy"])
-    np.testing.assert_allclose(row["interval"], np.quantile(drawn[0] - drawn[1], [0.025, 0.975]), atol=0.015)
-    assert row["difference"] == pytest.approx(row["a"]["value"] - row["b"]["value"])
-    assert row["resolved"] and row["verdict"] == RESOLVED
-    # Even of one and the same part: nothing is known of a second one but that it was drawn as the first was.
-    (same,) = unpaired_differences(a, a, metrics=["accuracy"])
-    width = np.quantile(drawn[0] - rng.permutation(drawn[0]), 0.975)
-    assert same["difference"] == 0 and same["interval"][1] == pytest.approx(width, rel=0.25)
-
-
-def test_runs_that_differ_do_not_blur_what_parts_are_worth():
-    """Three runs of very unlike skill, the same in both parts: their spread is in the scores, not in the difference."""
-    runs = [made_answers(300, skill=skill, seed=seed, trials=1) for seed, skill in enumerate((0.3, 1.5, 4.0))]
-    held = pooled(runs, "abc")
-    (row,) = unpaired_differences(held, held, metrics=["accuracy"])
-    low, high = row["a"]["interval"]
-    assert row["difference"] == 0 and row["interval"][1] - row["interval"][0] < 0.5 * (high - low)
 
 
 def test_verdicts_on_encoders_of_equal_skill_are_wrong_about_as_often_as_they_say():

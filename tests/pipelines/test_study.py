@@ -11,10 +11,16 @@ import tensorflow as tf
 from sklearn.metrics import balanced_accuracy_score
 from small_road import DIE_IN_EPOCH_2, run_process
 
+from bitkeras.data import read_source
+from bitkeras.data.split_files import save_split
+from bitkeras.data.splits import paper_split
 from bitkeras.errors import UserError
+from bitkeras.evaluation.answers import Answers
+from bitkeras.runs import RunFolder
 from pipelines import cli
 from pipelines.study_arm_findings import worst_verdict
 from pipelines.study_curves import _speedup, epochs_to_target, first_epoch, minutes_of
+from pipelines.study_findings import owed_to_leakage
 from pipelines.study_look import groups_of_classes
 
 
@@ -184,6 +190,9 @@ def check_other_split(found: dict, run, *, own) -> None:
             by_hand = [balanced_accuracy_score(held["labels"], one.argmax(1)) for one in held["probabilities"]]
         assert row[kind]["value"] == pytest.approx(np.mean(by_hand))
     assert row["difference"] == pytest.approx(row["other"]["value"] - row["own"]["value"])
+    # By lesion nobody has seen a test lesion, so nothing is owed to that.
+    owed = row["of_seen_lesions"]
+    assert owed["difference"] == 0 and owed["unseen"]["value"] == pytest.approx(row["other"]["value"])
     parts = [
         {row["image_id"]: row["part"] for row in csv.DictReader((folder / "split.csv").open())}
         for folder in (run, other)
@@ -193,6 +202,27 @@ def check_other_split(found: dict, run, *, own) -> None:
         f"has seen {len(seen)} of {list(parts[1].values()).count('test')} test images" in found["leakage"][-1] and seen
     )
     assert found["own"] == "paper" and found["other"] == "lesion, where pre-training had paper"
+
+
+def test_a_lesion_is_seen_where_a_labelled_photo_shows_it(phantoms, tmp_path):
+    source, run = read_source("ham10000", phantoms), RunFolder(tmp_path)
+    split = paper_split(source, seed=0)
+    save_split(split, source, run.split_path)
+    tested = split.indices("test")
+    answers = Answers(
+        **{"image_ids": source.image_ids[tested], "labels": source.labels[tested], "groups": source.groups[tested]},
+        class_names=source.class_names,
+        probabilities=np.random.default_rng(0).random([1, len(tested), len(source.class_names)], np.float32),
+    )
+    table = list(csv.DictReader(run.split_path.open()))
+    shown = {row["lesion_id"] for row in table if row["part"] in ("probe_train", "probe_val")}
+    unseen = np.array([lesion not in shown for lesion in answers.groups])
+    assert 0 < unseen.sum() < len(tested)
+    right = answers.probabilities[0].argmax(1)
+    by_hand = balanced_accuracy_score(answers.labels[unseen], right[unseen])
+    owed = owed_to_leakage(answers, run, source)["balanced_accuracy"]
+    assert owed["unseen"]["value"] == pytest.approx(by_hand)
+    assert owed["difference"] == pytest.approx(balanced_accuracy_score(answers.labels, right) - by_hand)
 
 
 @pytest.mark.slow
