@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 
 import numpy as np
-from paired import kept_answers, told
+from kept import kept_answers, told
 
 from bitkeras.data import read_source
 from bitkeras.data.splits import SPLITS

@@ -8,13 +8,8 @@ pre-training seeds the seeds are drawn anew with the lesions.
 
 from __future__ import annotations
 
-import json
-import shlex
-from collections.abc import Iterator
+from kept import kept_answers, told
 
-from keep_study import KEPT, RUNS
-
-from bitkeras.evaluation.answers import Answers, load_answers, pooled
 from bitkeras.evaluation.comparison import paired_differences
 
 METRICS = {"balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1", "roc_auc": "ROC AUC"}
@@ -42,30 +37,6 @@ TRAINED = {
 }
 
 
-def kept_answers(study: str, prefix: str, *, split: str | None = None) -> Answers | None:
-    """The answers of an encoder's runs with all labels; None: the study was not kept.
-
-    Args:
-      study: a folder of docs/results/study.
-      prefix: of the folders of its runs.
-      split: what --other_split of the study was; None: on its own split.
-    """
-    report = KEPT / study / "report.json"
-    if not report.exists():
-        return None
-    commands = json.loads(report.read_text())["commands"]
-    folders = [folder for folder in probed(commands, split) if folder.startswith(prefix)]
-    return pooled([load_answers(RUNS / folder / "predictions.npz") for folder in folders], folders)
-
-
-def probed(commands: list[str], split: str | None) -> Iterator[str]:
-    """RUN/NAME of each classifier that a study trained on all labels of `split`."""
-    for command in map(shlex.split, commands):
-        flags = dict(word[2:].partition("=")[::2] for word in command if word.startswith("--"))
-        if command[1] in ("probe", "finetune") and flags.get("label_fraction") == "1" and flags.get("split") == split:
-            yield f"{flags['run_dir'].rpartition('/')[2]}/{flags['name']}"
-
-
 def main() -> None:
     """Prints, for each start, a table of what the trained encoders have more."""
     answers = {name: kept_answers(*place) for name, place in {**STARTS, **TRAINED}.items()}
@@ -81,13 +52,6 @@ def main() -> None:
         print()
     if missing:
         print(f"Not kept: {', '.join(missing)}.")
-
-
-def told(row: dict) -> str:
-    """A difference with its interval; bold where it is resolved."""
-    low, high = row["interval"]
-    text = f"{row['difference']:+.3f} [{low:+.3f}, {high:+.3f}]"
-    return f"**{text}**" if row["resolved"] else text
 
 
 if __name__ == "__main__":
