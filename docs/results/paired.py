@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from kept import kept_answers, told
 
+from bitkeras.evaluation.answers import Answers
 from bitkeras.evaluation.comparison import paired_differences
 
 METRICS = {"balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1", "roc_auc": "ROC AUC"}
@@ -17,7 +18,7 @@ METRICS = {"balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1", "ro
 STARTS = {
     "BiT-M, frozen": ("main", "bit_m-"),
     "BiT-M, kept in the swap, calibrated": ("main", "bit_m_swapped-"),
-    "BiT-M, the paper's swap, calibrated": ("swap", "paper_swap-"),
+    "BiT-M, the paper's swap, calibrated": ("swap_start", "paper_swap-"),
 }
 TRAINED = {
     "BiT-M + SimSiam, rate 0.03": ("paper_rate", "bit_m_simsiam-"),
@@ -37,10 +38,29 @@ TRAINED = {
 }
 
 
+# The same on the paper's split by image, for the encoders that were asked about both.
+ON_PAPERS_SPLIT = {
+    "BiT-M, frozen": ("labels", "bit_m-"),
+    "BiT-M, kept in the swap, calibrated": ("swap_start", "bit_m_swapped-"),
+    "BiT-M, the paper's swap, calibrated": ("swap_start", "paper_swap-"),
+    "BiT-M + SimSiam": ("labels", "bit_m_simsiam-"),
+    "BiT-M + SimSiam, 400 epochs": ("long", "bit_m_simsiam-"),
+    "SimSiam from random weights": ("labels", "simsiam-"),
+    "SimSiam from random weights, 400 epochs": ("long", "simsiam-"),
+}
+
+
 def main() -> None:
-    """Prints, for each start, a table of what the trained encoders have more."""
-    answers = {name: kept_answers(*place) for name, place in {**STARTS, **TRAINED}.items()}
-    missing = [name for name, held in answers.items() if held is None]
+    """Prints, for each split and start, a table of what the trained encoders have more."""
+    print("# What the trained encoders have more than the starts\n\nMade by `docs/results/paired.py`.")
+    print("\n## Split by lesion\n")
+    tell({name: kept_answers(*place) for name, place in {**STARTS, **TRAINED}.items()})
+    print("## The paper's split by image, encoders pre-trained on the split by lesion\n")
+    tell({name: kept_answers(*place, split="paper") for name, place in ON_PAPERS_SPLIT.items()})
+
+
+def tell(answers: dict[str, Answers | None]) -> None:
+    """Prints a table for each start, and the names of those whose answers were not kept."""
     held = {name: one for name, one in answers.items() if one is not None}
     for start in (name for name in STARTS if name in held):
         pairs = [(name, start) for name in held if name not in STARTS]
@@ -50,8 +70,8 @@ def main() -> None:
             cells = [told(next(rows)) for _ in METRICS]
             print(f"| {name} | {len(set(held[name].run_of_trial))} | {' | '.join(cells)} |")
         print()
-    if missing:
-        print(f"Not kept: {', '.join(missing)}.")
+    if len(held) < len(answers):
+        print(f"Not kept: {', '.join(name for name in answers if name not in held)}.\n")
 
 
 if __name__ == "__main__":

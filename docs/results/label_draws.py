@@ -1,14 +1,15 @@
-"""Encoders on all 3,405 images that are not pre-trained on: twice the labels to learn from, twice the images to ask.
+"""Encoders with many draws of the labels, on all 3,405 images that none of them was pre-trained on.
 
-    python docs/results/more_labels.py --data_dir=HAM10000 --output=more_labels.json RUN_DIR ENCODER ...
+    python docs/results/label_draws.py --data_dir=HAM10000 --output=label_draws.json RUN_DIR ENCODER ...
+
+One split has one draw of 851 labels and of 1,702 test images, and the intervals of a study know of other test images
+alone. Here the images held out from pre-training are parted into --parts, no lesion in two of them; a class-balanced
+logistic regression of each part (its penalty chosen within) answers for all other parts, with five partings. With four
+parts a classifier has the labels of a probe of the study, with two those of its training and validation part together.
 
 RUN_DIR is a run of `bitkeras pretrain`, whose split says which images are held out, and the first encoder; ENCODER is
-another run, a file in its snapshots/ or a pushed version. The held-out images are halved, no lesion in both, and a
-class-balanced logistic regression (its penalty chosen within its half) on the one half answers for the other, so that
-each image is answered for once; this is done with three halvings. Printed is balanced accuracy with an interval over
-lesions, and what each encoder has more than the first.
-
-It is a second look with a classifier of scikit-learn's own; nothing of the study is chosen by it.
+another run, a file in its snapshots/ or a pushed version. Printed is balanced accuracy, the mean over classifiers, with
+an interval over lesions, and what each encoder has more than the first. Nothing of the study is chosen by it.
 """
 
 from __future__ import annotations
@@ -27,31 +28,38 @@ from bitkeras.evaluation.answers import Answers
 from bitkeras.evaluation.comparison import overall_scores, paired_differences
 from bitkeras.runs import RunFolder
 
-HALVINGS, INNER_FOLDS = 3, 3
+PARTINGS, INNER_FOLDS = 5, 3
 STRENGTHS = np.logspace(-4, -1, 4)
 
 
-def answer(features: np.ndarray, labels: np.ndarray, lesions: np.ndarray, *, seed: int) -> np.ndarray:
-    """Probabilities [N, K] for every image, from a classifier of the half that it is not in.
+def answer(features: np.ndarray, labels: np.ndarray, lesions: np.ndarray, *, num_parts: int, seed: int) -> np.ndarray:
+    """Probabilities [num_parts - 1, N, K]: every image is answered for by the classifier of each part but its own.
 
     Args:
       features: [N, D].
       labels: int [N].
       lesions: [N].
-      seed: of the halves.
+      num_parts: classifiers, each of N / num_parts labels.
+      seed: of the parts.
     """
-    probabilities = np.zeros([len(labels), labels.max() + 1], np.float32)
-    for fit, asked in StratifiedGroupKFold(2, shuffle=True, random_state=seed).split(features, labels, lesions):
+    parts = StratifiedGroupKFold(num_parts, shuffle=True, random_state=seed).split(features, labels, lesions)
+    parts = [part for _, part in parts]
+    probabilities = np.zeros([num_parts - 1, len(labels), labels.max() + 1], np.float32)
+    for place, fit in enumerate(parts):
+        rest = [parts[(place + step) % num_parts] for step in range(1, num_parts)]
+        known, *asked = standardised(features[fit], *(features[part] for part in rest))
         folds = StratifiedGroupKFold(INNER_FOLDS, shuffle=True, random_state=seed)
-        known, unknown = standardised(features[fit], features[asked])
         classifier = LogisticRegressionCV(
             Cs=STRENGTHS,
             cv=list(folds.split(known, labels[fit], lesions[fit])),
             scoring="balanced_accuracy",
             class_weight="balanced",
             max_iter=300,
+            use_legacy_attributes=False,
         )
-        probabilities[asked] = classifier.fit(known, labels[fit]).predict_proba(unknown)
+        classifier.fit(known, labels[fit])
+        for trial, (part, unknown) in enumerate(zip(rest, asked)):
+            probabilities[trial, part] = classifier.predict_proba(unknown)
     return probabilities
 
 
@@ -60,6 +68,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data_dir", required=True)
     parser.add_argument("--output", required=True, type=Path)
+    parser.add_argument("--parts", default=4, type=int)
     parser.add_argument("run", type=Path, metavar="RUN_DIR")
     parser.add_argument("encoders", nargs="*", type=Path, metavar="ENCODER")
     arguments = parser.parse_args()
@@ -69,9 +78,9 @@ def main() -> None:
     labels, lesions = source.labels[held_out], source.groups[held_out]
     answers: dict[str, Answers] = {}
     for name, (features,) in features_of([arguments.run, *arguments.encoders], photographs, [PARTS[1:]]):
-        probabilities = np.stack([answer(features, labels, lesions, seed=seed) for seed in range(HALVINGS)])
+        partings = [answer(features, labels, lesions, num_parts=arguments.parts, seed=seed) for seed in range(PARTINGS)]
         ids = np.asarray(source.image_ids)[held_out]
-        answers[name] = Answers(ids, labels, tuple(source.class_names), probabilities, groups=lesions)
+        answers[name] = Answers(ids, labels, tuple(source.class_names), np.concatenate(partings), lesions)
         print(name, "answered", flush=True)
     scores = overall_scores(answers)
     first = next(iter(answers))
