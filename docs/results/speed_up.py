@@ -27,7 +27,6 @@ SETTINGS = {
         SCRATCH: ("main", "simsiam-"),
         "BiT-S": ("main", "bit_s_simsiam-"),
         "BiT-M": ("main", "bit_m_simsiam-"),
-        "BiT-M, kept in the swap": ("swap", "bit_m_preserved_simsiam-"),
     },
     ("rate 0.12, dermatoscopy views", "HAM10000"): {
         SCRATCH: ("views", "simsiam_derm"),
