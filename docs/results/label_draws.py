@@ -4,22 +4,25 @@
 
 One split has one draw of 851 labels and of 1,702 test images, and the intervals of a study know of other test images
 alone. Here the images held out from pre-training are parted into --parts, no lesion in two of them; a class-balanced
-logistic regression of each part (its penalty chosen within) answers for all other parts, with five partings. With four
+logistic regression of each part (its penalty chosen within) answers for all other parts, with three partings. With four
 parts a classifier has the labels of a probe of the study, with two those of its training and validation part together.
 
 RUN_DIR is a run of `bitkeras pretrain`, whose split says which images are held out, and the first encoder; ENCODER is
-another run, a file in its snapshots/ or a pushed version. Printed is balanced accuracy, the mean over classifiers, with
-an interval over lesions, and what each encoder has more than the first. Nothing of the study is chosen by it.
+another run, a file in its snapshots/ or a pushed version. Printed are scores, the mean over classifiers, with intervals
+over lesions, and the paired differences of every two encoders. Nothing of the study is chosen by it.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
+from itertools import chain, combinations
 from pathlib import Path
 
 import numpy as np
 from encoded import Photographs, features_of, standardised
+from keep_study import shortened
 from sklearn.linear_model import LogisticRegressionCV
 from sklearn.model_selection import StratifiedGroupKFold
 
@@ -27,8 +30,11 @@ from bitkeras.data.splits import PARTS
 from bitkeras.evaluation.answers import Answers
 from bitkeras.evaluation.comparison import overall_scores, paired_differences
 from bitkeras.runs import RunFolder
+from pipelines.encoder_scores import PIXEL_BASELINE_SIZE
 
-PARTINGS, INNER_FOLDS = 5, 3
+PARTINGS, INNER_FOLDS = 3, 3
+TOLD = ("balanced_accuracy", "macro_f1", "roc_auc")
+DIFFERENCES = TOLD[:2]
 STRENGTHS = np.logspace(-4, -1, 4)
 
 
@@ -51,6 +57,7 @@ def answer(features: np.ndarray, labels: np.ndarray, lesions: np.ndarray, *, num
         folds = StratifiedGroupKFold(INNER_FOLDS, shuffle=True, random_state=seed)
         classifier = LogisticRegressionCV(
             Cs=STRENGTHS,
+            l1_ratios=(0,),
             cv=list(folds.split(known, labels[fit], lesions[fit])),
             scoring="balanced_accuracy",
             class_weight="balanced",
@@ -61,6 +68,12 @@ def answer(features: np.ndarray, labels: np.ndarray, lesions: np.ndarray, *, num
         for trial, (part, unknown) in enumerate(zip(rest, asked)):
             probabilities[trial, part] = classifier.predict_proba(unknown)
     return probabilities
+
+
+def pixels(photographs: Photographs) -> np.ndarray:
+    """The images in 16x16 pixels, [N, 768], as the baseline of a probe has them."""
+    small = dataclasses.replace(photographs, image_size=PIXEL_BASELINE_SIZE).batches(PARTS[1:])
+    return np.concatenate([images.reshape(len(images), -1) for images in small.as_numpy_iterator()])
 
 
 def main() -> None:
@@ -77,21 +90,26 @@ def main() -> None:
     source = photographs.source
     labels, lesions = source.labels[held_out], source.groups[held_out]
     answers: dict[str, Answers] = {}
-    for name, (features,) in features_of([arguments.run, *arguments.encoders], photographs, [PARTS[1:]]):
+    encoders = features_of([arguments.run, *arguments.encoders], photographs, [PARTS[1:]])
+    for name, (features,) in chain(encoders, [("raw pixels", [pixels(photographs)])]):
         partings = [answer(features, labels, lesions, num_parts=arguments.parts, seed=seed) for seed in range(PARTINGS)]
         ids = np.asarray(source.image_ids)[held_out]
         answers[name] = Answers(ids, labels, tuple(source.class_names), np.concatenate(partings), lesions)
         print(name, "answered", flush=True)
     scores = overall_scores(answers)
-    first = next(iter(answers))
-    differences = paired_differences(answers, [(name, first) for name in answers if name != first])
-    arguments.output.write_text(json.dumps({"scores": scores, "differences": differences}, indent=2) + "\n")
+    # Areas under curves are nearly all of the work, and every pair is asked about.
+    differences = paired_differences(answers, list(combinations(answers, 2)), metrics=DIFFERENCES)
+    arguments.output.write_text(json.dumps(shortened({"scores": scores, "differences": differences}), indent=2) + "\n")
     for name, row in scores.items():
-        less = [d for d in differences if d["a"] == name and d["metric"] == "balanced_accuracy"]
-        told = "".join(f"  more than {first}: {d['difference']:+.3f} {np.round(d['interval'], 3)}" for d in less)
-        print(
-            f"{name}  {row['balanced_accuracy']['value']:.3f} {np.round(row['balanced_accuracy']['interval'], 3)}{told}"
-        )
+        print(name, *(f"{metric} {row[metric]['value']:.3f} {interval(row[metric])}" for metric in TOLD), sep="  ")
+    for row in differences:
+        print(f"{row['a']} less {row['b']}  {row['metric']} {row['difference']:+.3f} {interval(row)}")
+
+
+def interval(row: dict) -> str:
+    """'[.., ..]' of a score or difference."""
+    low, high = row["interval"]
+    return f"[{low:+.3f}, {high:+.3f}]"
 
 
 if __name__ == "__main__":
