@@ -10,7 +10,7 @@ import numpy as np
 
 from bitkeras.data import ImageSource
 from bitkeras.data.split_files import load_split
-from bitkeras.data.splits import PARTS
+from bitkeras.data.splits import PARTS, Split
 from bitkeras.evaluation.answers import Answers, load_answers, pooled
 from bitkeras.evaluation.comparison import overall_scores, paired_differences
 from bitkeras.evaluation.metrics import chance_level
@@ -93,30 +93,30 @@ def other_split(by_arm: dict[str, list[ArmRun]], done: set[str], source: ImageSo
     the run's own, and of_seen_lesions, the row of `leakage_differences` in the other parts (None where no lesions are
     known). None where nothing was probed twice.
     """
-    rows, audit = [], None
+    rows, split = [], None
     for arm, runs in by_arm.items():
         both = [run for run in runs if run.resplit and run.resplit.name in done]
         if not both:
             continue
         probed = [run.resplit for run in both]
         other = pooled([load_answers(step.folder / ANSWERS) for step in probed], [step.name for step in probed])
+        if split is None:
+            titles = [_split_of(both[0], step) for step in (both[0].probes[FULL], both[0].resplit)]
+            audit = json.loads((both[0].resplit.folder / LEAKAGE).read_text())
+            split = load_split(RunFolder(both[0].resplit.folder).split_path, source)
         found = unpaired_differences(other, answers_of(both, FULL), metrics=RESPLIT_METRICS)
-        owed = owed_to_leakage(other, RunFolder(probed[0].folder), source)
+        owed = owed_to_leakage(other, split, source)
         rows += [
             {"arm": arm, "other": row.pop("a"), "own": row.pop("b"), **row, "of_seen_lesions": owed.get(row["metric"])}
             for row in found
         ]
-        if audit is None:
-            titles = [_split_of(both[0], step) for step in (both[0].probes[FULL], both[0].resplit)]
-            audit = json.loads((both[0].resplit.folder / LEAKAGE).read_text())
     return {"own": titles[0], "other": titles[1], "leakage": audit_lines(audit), "rows": rows} if rows else None
 
 
-def owed_to_leakage(answers: Answers, probe: RunFolder, source: ImageSource) -> dict[str, dict]:
-    """Metric -> what the probe owes to test lesions that its own labelled parts show too."""
+def owed_to_leakage(answers: Answers, split: Split, source: ImageSource) -> dict[str, dict]:
+    """Metric -> what a probe in the parts of `split` owes to test lesions that its labelled parts show too."""
     if answers.groups is None:
         return {}
-    split = load_split(probe.split_path, source)
     shown = np.concatenate([source.groups[split.indices(part)] for part in LABELLED])
     rows = leakage_differences(answers, np.isin(answers.groups, shown), metrics=RESPLIT_METRICS)
     return {row["metric"]: row for row in rows}

@@ -79,9 +79,7 @@ def difference_table(content: Mapping) -> Table | None:
         (
             Cell(f"{names.get(row['a'], row['a'])} − {names.get(row['b'], row['b'])}"),
             Cell(METRICS.get(row["metric"], row["metric"])),
-            number_cell(row["difference"], "+.3f"),
-            interval_cell(row, signed=True),
-            verdict_cell(row),
+            *difference_cells(row),
         )
         for row in found
     )
@@ -100,9 +98,7 @@ def split_table(content: Mapping) -> Table | None:
             Cell(names[row["arm"]]),
             Cell(METRICS.get(row["metric"], row["metric"])),
             *(spread_cell(row[parts]) for parts in ("own", "other")),
-            number_cell(row["difference"], "+.3f"),
-            interval_cell(row, signed=True),
-            verdict_cell(row),
+            *difference_cells(row),
             *_seen_cells(row.get("of_seen_lesions")),
         )
         for row in found["rows"]
@@ -122,7 +118,7 @@ def split_table(content: Mapping) -> Table | None:
 def _seen_cells(row: Mapping | None) -> tuple[Cell, ...]:
     if row is None:
         return (Cell(""),) * 3
-    return spread_cell(row["unseen"]), number_cell(row["difference"], "+.3f"), interval_cell(row, signed=True)
+    return spread_cell(row["unseen"]), *difference_cells(row)[:2]
 
 
 def epochs_table(content: Mapping) -> Table | None:
@@ -226,9 +222,11 @@ def interval_cell(score: Mapping, *, signed: bool = False, form: str = ".3f") ->
     return Cell(_with_minus(f"{low:{form}} to {high:{form}}"), (low + high) / 2)
 
 
-def verdict_cell(row: Mapping) -> Cell:
-    """Whether a difference is resolved, in words and in colour."""
-    return Cell(row["verdict"], float(row["resolved"]), mark="resolved" if row["resolved"] else "not-resolved")
+def difference_cells(row: Mapping) -> tuple[Cell, Cell, Cell]:
+    """A difference, its interval, and whether it is resolved, in words and in colour."""
+    mark = "resolved" if row["resolved"] else "not-resolved"
+    verdict = Cell(row["verdict"], float(row["resolved"]), mark=mark)
+    return number_cell(row["difference"], "+.3f"), interval_cell(row, signed=True), verdict
 
 
 def number_cell(value: float | None, form: str) -> Cell:

@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 
 KEPT = Path(__file__).resolve().parent / "study"
-RUNS = KEPT / "runs"
 WITH_PHOTOGRAPHS = "neighbours"
 OF_A_STEP = ("metrics.jsonl", "scores.json", "predictions.npz")
 

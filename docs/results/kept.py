@@ -6,9 +6,11 @@ import json
 import shlex
 from collections.abc import Iterator
 
-from keep_study import KEPT, RUNS
+from keep_study import KEPT
 
 from bitkeras.evaluation.answers import Answers, load_answers, pooled
+
+RUNS = KEPT / "runs"
 
 
 def kept_answers(study: str, prefix: str, *, split: str | None = None) -> Answers | None:

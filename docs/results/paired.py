@@ -37,8 +37,6 @@ TRAINED = {
     "BiT-M, fine-tuned": ("finetuned", "bit_m-"),
     "random weights, fine-tuned": ("finetuned", "scratch_finetuned-"),
 }
-
-
 # The same on the paper's split by image, for the encoders that were asked about both.
 ON_PAPERS_SPLIT = {
     "BiT-M, frozen": ("labels", "bit_m-"),

@@ -220,7 +220,7 @@ def test_a_lesion_is_seen_where_a_labelled_photo_shows_it(phantoms, tmp_path):
     assert 0 < unseen.sum() < len(tested)
     right = answers.probabilities[0].argmax(1)
     by_hand = balanced_accuracy_score(answers.labels[unseen], right[unseen])
-    owed = owed_to_leakage(answers, run, source)["balanced_accuracy"]
+    owed = owed_to_leakage(answers, split, source)["balanced_accuracy"]
     assert owed["unseen"]["value"] == pytest.approx(by_hand)
     assert owed["difference"] == pytest.approx(balanced_accuracy_score(answers.labels, right) - by_hand)
 
